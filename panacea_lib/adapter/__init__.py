@@ -1,0 +1,59 @@
+"""Panacea (arXiv 2402.02030) as a PEFT method: one adapter, every preference vector.
+
+Importing this package makes the method known to PEFT, so that `get_peft_model`, `AutoPeftModel…`
+and `AutoModelForCausalLM.from_pretrained(adapter_dir)` accept it like any other.
+"""
+
+from peft import PeftType
+from peft.mapping import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PEFT_TYPE_TO_PREFIX_MAPPING,
+    PEFT_TYPE_TO_TUNER_MAPPING,
+)
+from peft.utils import register_peft_method
+
+from panacea_lib.adapter.config import PanaceaConfig
+from panacea_lib.adapter.layer import Factors, Linear, PanaceaLayer
+from panacea_lib.adapter.load import load_adapter
+from panacea_lib.adapter.model import PanaceaModel, find_preference_state, set_preference
+from panacea_lib.adapter.preference import Preference, PreferenceState, as_preference
+
+__all__ = [
+    "Factors",
+    "Linear",
+    "PanaceaConfig",
+    "PanaceaLayer",
+    "PanaceaModel",
+    "Preference",
+    "PreferenceState",
+    "as_preference",
+    "find_preference_state",
+    "load_adapter",
+    "set_preference",
+]
+
+
+def _register() -> None:
+    """Tell PEFT of the method. A second import replaces the first one's classes.
+
+    PEFT's registration refuses names outside its closed `PeftType` enum. A plain string in its
+    mappings would do for PEFT, but transformers reads `.peft_type.value` and finds none: so the
+    enum grows by one member.
+    """
+    if "PANACEA" not in PeftType.__members__:
+        member = str.__new__(PeftType, "PANACEA")
+        member._name_ = member._value_ = "PANACEA"
+        type.__setattr__(PeftType, "PANACEA", member)  # where Python ≥ 3.12 finds members
+        PeftType._member_names_.append("PANACEA")
+        PeftType._member_map_["PANACEA"] = member
+        PeftType._value2member_map_["PANACEA"] = member
+    for mapping in (
+        PEFT_TYPE_TO_CONFIG_MAPPING,
+        PEFT_TYPE_TO_TUNER_MAPPING,
+        PEFT_TYPE_TO_PREFIX_MAPPING,
+    ):
+        mapping.pop(PeftType("PANACEA"), None)
+    register_peft_method(name="panacea", config_cls=PanaceaConfig, model_cls=PanaceaModel)
+
+
+_register()

@@ -1,0 +1,126 @@
+"""A small Llama and its tokenizer, trained from scratch on the problem's own text.
+
+So a problem runs end to end with nothing downloaded. The loop is `transformers.Trainer`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
+from panacea_lib.problem import ScratchModel
+from panacea_lib.training.progress import ProgressCallback, StepListener
+
+_SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+_TEMPLATE = (
+    "{% for m in messages %}"
+    "{{ ('<user> ' if m.role == 'user' else '<assistant> ') + m.content }}"
+    "{{ ' ' if m.role == 'user' else eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+)
+
+
+def build_tokenizer(config: ScratchModel, texts: Sequence[str]) -> Tokenizer:
+    """A word-level or byte-level BPE tokenizer of at most `vocab_size` entries, with a chat
+    template of two roles."""
+    from tokenizers import Tokenizer as RawTokenizer
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = [*_SPECIAL.values(), "<user>", "<assistant>"]
+    if config.tokenizer == "words":
+        raw = RawTokenizer(models.WordLevel(unk_token="<unk>"))
+        raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore
+        trainer = trainers.WordLevelTrainer(vocab_size=config.vocab_size, special_tokens=special)
+    else:
+        raw = RawTokenizer(models.BPE())
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+        raw.decoder = decoders.ByteLevel()  # pyright: ignore
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+    raw.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, padding_side="left", clean_up_tokenization_spaces=False, **_SPECIAL
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>"]})
+    tokenizer.chat_template = _TEMPLATE
+    return tokenizer
+
+
+def _build_model(config: ScratchModel, tokenizer: Tokenizer, seed: int) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=-(-len(tokenizer) // 32) * 32,  # bitsandbytes packs rows by 32
+            hidden_size=config.hidden_size,
+            intermediate_size=2 * config.hidden_size,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            max_position_embeddings=2 * config.max_length,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
+
+
+def train_scratch_model(
+    config: ScratchModel,
+    corpus: Sequence[tuple[str, str]],
+    out_dir: Path,
+    seed: int,
+    on_step: StepListener | None = None,
+) -> dict[str, float]:
+    """Train tokenizer and model on (prompt, response) texts and save both in `out_dir`.
+
+    Returns what the training says of itself: steps, final loss (nats per token), parameters.
+    """
+    import datasets
+    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+    tokenizer = build_tokenizer(config, [text for pair in corpus for text in pair])
+    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in corpus])
+    responses = encode_responses(tokenizer, [response for _, response in corpus])
+    rows = [(p + r)[: config.max_length] for p, r in zip(prompts, responses, strict=True)]
+    model = _build_model(config, tokenizer, seed)
+    arguments = TrainingArguments(
+        output_dir=str(out_dir / "trainer"),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, config.steps // 20),
+        weight_decay=0.0,
+        seed=seed,
+        save_strategy="no",
+        logging_steps=max(1, config.steps // 20),
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    tokenizer.padding_side = "right"
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets.Dataset.from_dict({"input_ids": rows}),
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        callbacks=[ProgressCallback(on_step)],
+    )
+    trainer.train()
+    tokenizer.padding_side = "left"
+    model.save_pretrained(out_dir)
+    tokenizer.save_pretrained(out_dir)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "steps": config.steps,
+        "loss": losses[-1],
+        "parameters": model.num_parameters(),
+        "vocabulary": len(tokenizer),
+    }

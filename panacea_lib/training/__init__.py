@@ -1,0 +1,1 @@
+"""Training methods: thin subclasses of TRL's trainers, and `train(config, out_dir)`."""

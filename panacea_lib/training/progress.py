@@ -1,0 +1,31 @@
+"""Progress of any `transformers.Trainer`, told to whoever listens (a bar, a log, a pipe)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import PrinterCallback, TrainerCallback
+
+StepListener = Callable[[int, int, dict[str, float]], None]
+"""Called with (step, total steps, latest logged metrics)."""
+
+
+class ProgressCallback(TrainerCallback):
+    """Calls a listener after every optimiser step."""
+
+    def __init__(self, listener: StepListener | None) -> None:
+        self._listener = listener
+        self._metrics: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Remember the numbers of the latest log line."""
+        self._metrics = {k: v for k, v in (logs or {}).items() if isinstance(v, (int, float))}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell the listener."""
+        if self._listener is not None:
+            self._listener(state.global_step, state.max_steps, self._metrics)
+
+
+def quiet(trainer: Any) -> None:
+    """Stop a trainer from printing each log line: a listener tells what there is to tell."""
+    trainer.remove_callback(PrinterCallback)

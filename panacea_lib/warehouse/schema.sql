@@ -1,0 +1,229 @@
+-- The base tables, version 1. One row belongs to the content key of what made it (never to a
+-- problem: two problems may share a product); facts.current says which key each problem shows today.
+-- Every write runs this file again, so a dropped table comes back empty and its product is remade.
+create schema if not exists facts;
+
+create table if not exists facts.schema_version (
+    version integer not null,
+    definitions varchar not null    -- hash of schema.sql and views.sql; a new one is republished
+);
+
+create table if not exists facts.products (
+    key varchar primary key,
+    stage varchar not null,
+    part varchar not null,
+    problem varchar not null,
+    run_id varchar not null,
+    created_at timestamp not null,
+    seconds double not null,
+    seed integer not null,
+    row_counts json not null,
+    details json not null
+);
+comment on table facts.products is 'One row per product of a stage: who made it, when, and its rows';
+comment on column facts.products.key is 'content key: the hash of everything the product follows from';
+comment on column facts.products.part is 'a dimension, a method, or empty for a stage in one piece';
+comment on column facts.products.problem is 'the problem it was first made for';
+comment on column facts.products.run_id is 'the Dagster run that made it, or library';
+comment on column facts.products.created_at is 'UTC';
+comment on column facts.products.row_counts is 'table -> rows under this key; checked before reuse';
+comment on column facts.products.details is 'what the stage says of itself: counts, hashes, versions';
+
+create table if not exists facts.current (
+    problem varchar not null,
+    stage varchar not null,
+    part varchar not null,
+    key varchar not null,
+    materialized_at timestamp not null,
+    primary key (problem, stage, part)
+);
+comment on table facts.current is 'The key that each problem shows today; the views follow it';
+
+create table if not exists facts.adoptions (
+    problem varchar not null,
+    stage varchar not null,
+    part varchar not null,
+    key varchar not null,
+    since timestamp not null
+);
+comment on table facts.adoptions is
+    'Every time a problem began to show a key, so that history knows the inputs of old products';
+
+create table if not exists facts.dimensions (
+    key varchar not null,
+    position integer not null,
+    dimension varchar not null,
+    description varchar not null
+);
+comment on table facts.dimensions is 'Stage prompts: the dimensions in the order of λ';
+
+create table if not exists facts.prompts (
+    key varchar not null,
+    prompt_id varchar not null,
+    split varchar not null,
+    text varchar not null
+);
+comment on table facts.prompts is 'Stage prompts: every prompt and its split';
+
+create table if not exists facts.responses (
+    key varchar not null,
+    response_id varchar not null,
+    prompt_id varchar not null,
+    source varchar not null,
+    text varchar not null
+);
+comment on table facts.responses is 'Stage responses: samples of the reference policy';
+comment on column facts.responses.source is 'reference, or data';
+
+create table if not exists facts.pairs (
+    key varchar not null,
+    pair_id varchar not null,
+    prompt_id varchar not null,
+    split varchar not null,
+    response_a varchar not null,
+    response_b varchar not null
+);
+comment on table facts.pairs is 'Stage pairs: two responses (ids) to one prompt';
+
+create table if not exists facts.preference_labels (
+    key varchar not null,
+    pair_id varchar not null,
+    dimension varchar not null,
+    label double,
+    status varchar not null,
+    source varchar not null,
+    annotator varchar not null,
+    confidence double,
+    reason varchar
+);
+comment on table facts.preference_labels is
+    'Stage preference_labels: one row per pair and dimension; an absent row is unknown';
+comment on column facts.preference_labels.label is 'P(a preferred over b) in [0, 1]; 0.5 is a tie';
+comment on column facts.preference_labels.status is 'ok, or failed (then label is null)';
+
+create table if not exists facts.reward_model_metrics (
+    key varchar not null,
+    dimension varchar not null,
+    metric varchar not null,
+    value double,
+    low double,
+    high double,
+    n integer
+);
+comment on table facts.reward_model_metrics is
+    'Stage reward_models: accuracy, majority, best_possible and others, on held-out pairs';
+
+create table if not exists facts.response_rewards (
+    key varchar not null,
+    response_id varchar not null,
+    dimension varchar not null,
+    raw double not null,
+    reward double not null
+);
+comment on table facts.response_rewards is 'Stage response_rewards: the scores of all responses';
+comment on column facts.response_rewards.reward is '(raw - mean) / scale of the reference samples';
+
+create table if not exists facts.policies (
+    key varchar not null,
+    method varchar not null,
+    steps integer not null,
+    seconds double not null,
+    tokens bigint not null,
+    trained_parameters bigint not null,
+    stored_parameters bigint not null
+);
+comment on table facts.policies is
+    'Stages panacea_policy and baseline_policies: what each method cost; one row per key';
+
+create table if not exists facts.training_curves (
+    key varchar not null,
+    method varchar not null,
+    step integer not null,
+    dimension varchar not null,
+    metric varchar not null,
+    value double not null
+);
+comment on table facts.training_curves is 'Any stage that trains: metrics by optimiser step';
+comment on column facts.training_curves.dimension is 'empty for a metric of the whole step';
+
+create table if not exists facts.preference_grid (
+    key varchar not null,
+    point integer not null,
+    dimension varchar not null,
+    weight double not null
+);
+comment on table facts.preference_grid is
+    'Stage generations: the preference vectors of one grid; same key as its generations';
+
+create table if not exists facts.generations (
+    key varchar not null,
+    generation_id varchar not null,
+    method varchar not null,
+    point integer not null,
+    prompt_id varchar not null,
+    sample integer not null,
+    text varchar not null,
+    tokens integer not null,
+    logprob double not null,
+    reference_logprob double not null
+);
+comment on table facts.generations is 'Stage generations: answers to held-out prompts, per point';
+comment on column facts.generations.logprob is 'nats, of the whole response, under this λ';
+comment on column facts.generations.reference_logprob is 'nats, under the reference policy';
+
+create table if not exists facts.generation_rewards (
+    key varchar not null,
+    generation_id varchar not null,
+    dimension varchar not null,
+    judge varchar not null,
+    reward double not null
+);
+comment on table facts.generation_rewards is
+    'Stage generations: normalised rewards; same key as its generations';
+comment on column facts.generation_rewards.judge is 'gold (embedded world only), or proxy';
+
+create table if not exists facts.front_rewards (
+    key varchar not null,
+    method varchar not null,
+    judge varchar not null,
+    point integer not null,
+    dimension varchar not null,
+    weight double not null,
+    reward double not null,
+    reward_low double not null,
+    reward_high double not null,
+    n integer not null
+);
+comment on table facts.front_rewards is 'Stage pareto_front: mean reward per point and dimension';
+
+create table if not exists facts.front_values (
+    key varchar not null,
+    method varchar not null,
+    judge varchar not null,
+    point integer not null,
+    kl double not null,
+    kl_low double not null,
+    kl_high double not null,
+    value double not null,
+    reference_value double not null,
+    optimal_value double not null,
+    n integer not null
+);
+comment on table facts.front_values is 'Stage pareto_front: KL and values per point';
+comment on column facts.front_values.value is 'V(λ) = E[λ·r] − β·KL(π_λ‖π_ref)';
+comment on column facts.front_values.reference_value is 'V_ref(λ) = λ·E_ref[r]';
+comment on column facts.front_values.optimal_value is 'V*(λ), the most that can be had';
+
+create table if not exists facts.front_metrics (
+    key varchar not null,
+    method varchar not null,
+    judge varchar not null,
+    metric varchar not null,
+    value double,
+    low double,
+    high double,
+    n integer not null
+);
+comment on table facts.front_metrics is
+    'Stage pareto_front: one figure per metric: value_ratio, hypervolume, charged_hypervolume, '
+    'inner_product, sparsity, spacing, kl and others';

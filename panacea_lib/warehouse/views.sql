@@ -1,0 +1,278 @@
+-- What people read. Every X_history view shows all keys a problem has ever shown, with columns key,
+-- created_at and is_current; X is the same filtered to the keys of today. All filters on
+-- keys_history are also group keys, so that DuckDB pushes "is_current" below the aggregates.
+
+create or replace view keys_history as
+with latest as (
+    select problem, stage, part, key, max(since) as since from facts.adoptions group by all
+)
+select
+    latest.*, products.created_at, current.key is not null as is_current,
+    prompts.key as prompts_key, pairs.key as pairs_key
+from latest
+join facts.products using (key)
+left join facts.current on (current.problem, current.stage, current.part, current.key)
+    = (latest.problem, latest.stage, latest.part, latest.key)
+asof left join (select * from facts.adoptions where stage = 'prompts') prompts
+    on prompts.problem = latest.problem and latest.since >= prompts.since
+asof left join (select * from facts.adoptions where stage = 'pairs') pairs
+    on pairs.problem = latest.problem and latest.since >= pairs.since;
+comment on view keys_history is
+    'Every content key a problem has shown, and the prompts and pairs it was made from';
+comment on column keys_history.since is 'when the problem last began to show the key, UTC';
+
+create or replace view runs_history as
+select
+    k.problem, k.stage, k.part, p.run_id, p.seconds, p.seed,
+    list_sum(map_values(p.row_counts::map(varchar, bigint)))::bigint as "rows",
+    p.key, p.created_at, k.is_current
+from keys_history k join facts.products p using (key)
+order by p.created_at, k.problem, k.stage, k.part;
+comment on view runs_history is 'Every product a problem has shown, oldest first';
+
+create or replace view runs as
+select problem, stage, part, key, run_id, created_at, seconds, seed, "rows"
+from runs_history where is_current order by created_at, problem, stage, part;
+comment on view runs is 'The products each problem shows today, in the order they were made';
+comment on column runs.run_id is 'the Dagster run that made it; a later run may have reused it';
+comment on column runs.part is 'a dimension, a method, or empty for a stage in one piece';
+comment on column runs."rows" is 'rows in the warehouse under this key';
+
+create or replace view leaderboard_history as
+with metrics as (
+    select
+        key, method, judge,
+        max(value) filter (metric = 'value_ratio') as value_ratio,
+        max(low) filter (metric = 'value_ratio') as value_ratio_low,
+        max(high) filter (metric = 'value_ratio') as value_ratio_high,
+        max(value) filter (metric = 'hypervolume') as hypervolume,
+        max(value) filter (metric = 'charged_hypervolume') as charged_hypervolume,
+        max(value) filter (metric = 'inner_product') as inner_product,
+        max(value) filter (metric = 'sparsity') as sparsity,
+        max(value) filter (metric = 'spacing') as spacing,
+        max(value) filter (metric = 'kl') as kl,
+        coalesce(max(n) filter (metric = 'value_ratio'), max(n)) as n
+    from facts.front_metrics
+    group by key, method, judge
+    -- 'gold' sorts before 'proxy': the best judge a front has is the smaller word.
+    qualify judge = min(judge) over (partition by key)
+),
+policies as (
+    select a.problem, a.since, p.* from facts.adoptions a join facts.policies p using (key)
+    where a.stage in ('panacea_policy', 'baseline_policies')
+)
+select
+    k.problem, metrics.* exclude (key),
+    policies.steps, policies.tokens, policies.seconds, policies.stored_parameters,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join metrics using (key)
+asof left join policies
+    on policies.problem = k.problem and policies.method = metrics.method
+    and k.since >= policies.since
+where k.stage = 'pareto_front'
+order by k.problem, k.created_at, metrics.value_ratio desc nulls last;
+comment on view leaderboard_history is 'The leaderboard of every evaluation a problem has had';
+
+create or replace view leaderboard as
+select * exclude (key, created_at, is_current) from leaderboard_history where is_current
+order by problem, value_ratio desc nulls last, method;
+comment on view leaderboard is
+    'Methods of each problem, best first, by its best judge (gold where there is one, else proxy)';
+comment on column leaderboard.value_ratio is
+    'share of the attainable improvement: 0 the reference policy, 1 the optimum; the claim';
+comment on column leaderboard.value_ratio_low is 'bootstrap interval over prompts, lower end';
+comment on column leaderboard.value_ratio_high is 'bootstrap interval over prompts, upper end';
+comment on column leaderboard.hypervolume is 'raw, for comparison with papers; pays for drift';
+comment on column leaderboard.charged_hypervolume is 'of the rewards minus β·KL';
+comment on column leaderboard.inner_product is 'mean λ·r over the grid, raw';
+comment on column leaderboard.kl is 'mean KL to the reference policy, nats';
+comment on column leaderboard.n is 'what the interval rests on';
+comment on column leaderboard.seconds is 'training time; null for the reference policy';
+comment on column leaderboard.stored_parameters is 'what must be kept to serve every λ';
+
+create or replace view front_points_history as
+select
+    k.problem, f.method, f.judge, f.point, d.position, f.dimension, f.weight, f.reward,
+    f.reward_low as low, f.reward_high as high, f.n, k.key, k.created_at, k.is_current
+from keys_history k
+join facts.front_rewards f using (key)
+left join facts.dimensions d on d.key = k.prompts_key and d.dimension = f.dimension
+where k.stage = 'pareto_front';
+comment on view front_points_history is 'Points of every front a problem has had, tidy';
+
+create or replace view front_points as
+select * exclude (key, created_at, is_current) from front_points_history where is_current
+order by problem, method, judge, point, position, dimension;
+comment on view front_points is 'Points of the fronts of today: one row per point and dimension';
+comment on column front_points.position is 'of the dimension in λ';
+comment on column front_points.weight is 'λ of this dimension at this point';
+comment on column front_points.reward is 'mean normalised reward over the held-out prompts';
+
+create or replace view pareto_front_history as
+with points as (
+    select
+        problem, method, judge, point, key, created_at, is_current, max(n) as n,
+        map_from_entries(list((dimension, weight) order by position, dimension)) as preference,
+        map_from_entries(list((dimension, reward) order by position, dimension)) as rewards,
+        list(reward order by position, dimension) as r
+    from front_points_history
+    group by problem, method, judge, point, key, created_at, is_current
+),
+fronts as (
+    select *, list(r) over (partition by problem, method, judge, key, created_at, is_current) as front
+    from points
+)
+select
+    f.problem, f.method, f.judge, f.point, f.preference, f.rewards,
+    v.kl, v.value, v.reference_value, v.optimal_value, f.n,
+    -- Dominated: another point is nowhere worse and not the same.
+    len(list_filter(f.front, lambda other: other <> f.r and list_bool_and(
+        list_transform(list_zip(other, f.r), lambda pair: pair[1] >= pair[2])))) = 0 as on_front,
+    f.key, f.created_at, f.is_current
+from fronts f
+left join facts.front_values v using (key, method, judge, point);
+comment on view pareto_front_history is 'Every front a problem has had, a row per point';
+
+create or replace view pareto_front as
+select * exclude (key, created_at, is_current) from pareto_front_history where is_current
+order by problem, method, judge, point;
+comment on view pareto_front is 'The fronts of today: a row per problem, method, judge and point';
+comment on column pareto_front.preference is 'the preference vector: dimension -> weight';
+comment on column pareto_front.rewards is 'dimension -> mean normalised reward';
+comment on column pareto_front.kl is 'KL(π_λ‖π_ref), nats';
+comment on column pareto_front.value is 'V(λ) = E[λ·r] − β·KL';
+comment on column pareto_front.reference_value is 'V of the reference policy';
+comment on column pareto_front.optimal_value is 'V*, the most that can be had at this λ';
+comment on column pareto_front.on_front is
+    'no other point of the same method and judge has mean rewards at least as high everywhere';
+
+create or replace view preference_conflicts_history as
+select
+    k.problem, a.dimension as dimension_a, b.dimension as dimension_b, count(*) as pairs,
+    count(*) filter ((a.label - 0.5) * (b.label - 0.5) < 0) as disagreements,
+    disagreements / pairs as disagreement,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join facts.preference_labels a using (key)
+join facts.preference_labels b
+    on b.key = a.key and b.pair_id = a.pair_id and a.dimension < b.dimension
+where k.stage = 'preference_labels' and a.status = 'ok' and b.status = 'ok'
+group by k.problem, dimension_a, dimension_b, k.key, k.created_at, k.is_current;
+comment on view preference_conflicts_history is 'Conflicts in every set of labels of a problem';
+
+create or replace view preference_conflicts as
+select * exclude (key, created_at, is_current) from preference_conflicts_history where is_current
+order by problem, disagreement desc, dimension_a, dimension_b;
+comment on view preference_conflicts is 'How often two dimensions prefer different responses';
+comment on column preference_conflicts.pairs is 'pairs labelled on both dimensions, ties included';
+comment on column preference_conflicts.disagreement is
+    'share of those pairs whose labels lie on opposite sides of a tie';
+
+create or replace view label_quality_history as
+with labelled as (  -- the named dimensions first: one without a single label is the worst quality
+    select k.problem, k.key, d.dimension from keys_history k
+    join facts.dimensions d on d.key = k.prompts_key where k.stage = 'preference_labels'
+    union
+    select k.problem, k.key, l.dimension from keys_history k
+    join facts.preference_labels l using (key) where k.stage = 'preference_labels'
+),
+all_pairs as (select key as pairs_key, count(*) as pairs from facts.pairs group by key)
+select
+    k.problem, labelled.dimension, all_pairs.pairs, count(*) filter (l.status = 'ok') as labels,
+    labels / all_pairs.pairs as coverage, count(*) filter (l.label = 0.5) as ties,
+    count(*) filter (l.status = 'failed') as failed, avg(l.label) as mean_label,
+    coalesce(histogram(l.source), map {}) as sources,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join labelled on labelled.problem = k.problem and labelled.key = k.key
+left join all_pairs using (pairs_key)
+left join facts.preference_labels l on l.key = k.key and l.dimension = labelled.dimension
+where k.stage = 'preference_labels'
+group by k.problem, labelled.dimension, all_pairs.pairs, k.key, k.created_at, k.is_current;
+comment on view label_quality_history is 'The quality of every set of labels of a problem';
+
+create or replace view label_quality as
+select * exclude (key, created_at, is_current) from label_quality_history where is_current
+order by problem, dimension;
+comment on view label_quality is 'How well each dimension is labelled';
+comment on column label_quality.pairs is 'pairs of the problem';
+comment on column label_quality.labels is 'pairs with a label on this dimension';
+comment on column label_quality.coverage is 'labels / pairs';
+comment on column label_quality.ties is 'labels of exactly 0.5';
+comment on column label_quality.failed is 'labels that could not be had; never guessed';
+comment on column label_quality.mean_label is 'far from 0.5: the order of a and b leaks into labels';
+comment on column label_quality.sources is 'source -> rows';
+
+create or replace view reward_model_quality_history as
+select
+    k.problem, m.dimension,
+    max(m.value) filter (m.metric = 'accuracy') as accuracy,
+    max(m.low) filter (m.metric = 'accuracy') as accuracy_low,
+    max(m.high) filter (m.metric = 'accuracy') as accuracy_high,
+    max(m.value) filter (m.metric = 'majority') as majority,
+    max(m.value) filter (m.metric = 'best_possible') as best_possible,
+    coalesce(max(m.n) filter (m.metric = 'accuracy'), max(m.n)) as n,
+    k.key, k.created_at, k.is_current
+from keys_history k join facts.reward_model_metrics m using (key)
+where k.stage = 'reward_models'
+group by k.problem, m.dimension, k.key, k.created_at, k.is_current;
+comment on view reward_model_quality_history is 'Every reward model a problem has had';
+
+create or replace view reward_model_quality as
+select * exclude (key, created_at, is_current) from reward_model_quality_history where is_current
+order by problem, dimension;
+comment on view reward_model_quality is 'How often each reward model orders a held-out pair rightly';
+comment on column reward_model_quality.majority is 'accuracy of always naming the commoner side';
+comment on column reward_model_quality.best_possible is
+    'accuracy of a perfect model under this label noise, where it is known';
+
+create or replace view training_curves_history as
+select
+    k.problem, k.stage, k.part, c.method, c.step, c.dimension, c.metric, c.value,
+    k.key, k.created_at, k.is_current
+from keys_history k join facts.training_curves c using (key);
+comment on view training_curves_history is 'The training curves of every model a problem has had';
+
+create or replace view training_curves as
+select * exclude (key, created_at, is_current) from training_curves_history where is_current
+order by problem, stage, part, method, metric, dimension, step;
+comment on view training_curves is 'Metrics by optimiser step of everything trained';
+comment on column training_curves.dimension is 'empty for a metric of the whole step';
+
+create or replace view sample_responses_history as
+with grids as (
+    select
+        k.problem, g.key, g.point,
+        map_from_entries(list((g.dimension, g.weight) order by d.position, g.dimension)) as preference
+    from keys_history k
+    join facts.preference_grid g using (key)
+    left join facts.dimensions d on d.key = k.prompts_key and d.dimension = g.dimension
+    group by k.problem, g.key, g.point
+)
+select
+    k.problem, any_value(g.method) as method, any_value(g.point) as point,
+    any_value(grids.preference) as preference, any_value(p.text) as prompt,
+    any_value(g.text) as response, r.judge,
+    map_from_entries(list((r.dimension, r.reward) order by d.position, r.dimension)
+        filter (r.dimension is not null)) as rewards,
+    any_value(g.sample) as sample, any_value(g.prompt_id) as prompt_id, g.generation_id,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join facts.generations g using (key)
+left join grids on grids.problem = k.problem and grids.key = k.key and grids.point = g.point
+left join facts.prompts p on p.key = k.prompts_key and p.prompt_id = g.prompt_id
+left join facts.generation_rewards r on r.key = g.key and r.generation_id = g.generation_id
+left join facts.dimensions d on d.key = k.prompts_key and d.dimension = r.dimension
+where k.stage = 'generations'
+group by k.problem, g.generation_id, r.judge, k.key, k.created_at, k.is_current
+qualify r.judge is not distinct from min(r.judge) over (
+    partition by k.problem, g.generation_id, k.key, k.created_at, k.is_current);
+comment on view sample_responses_history is 'The answers of every evaluation a problem has had';
+
+create or replace view sample_responses as
+select * exclude (key, created_at, is_current) from sample_responses_history where is_current
+order by problem, method, prompt_id, point, sample;
+comment on view sample_responses is 'What each method answers to a held-out prompt under each λ';
+comment on column sample_responses.preference is 'the preference vector: dimension -> weight';
+comment on column sample_responses.rewards is 'dimension -> normalised reward by the best judge';

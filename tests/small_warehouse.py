@@ -1,0 +1,143 @@
+"""Small products for the warehouse's tests: two dimensions, three methods, three points of λ."""
+
+import pyarrow as pa
+
+from panacea_lib.warehouse import Product, Warehouse
+
+DIMENSIONS = ["helpfulness", "harmlessness"]  # not in the alphabet's order: λ's order must hold
+GRID = [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+METHODS = ["panacea", "panacea_dpo", "reference"]
+OTHER_METRICS = ["hypervolume", "charged_hypervolume", "inner_product", "sparsity", "spacing", "kl"]
+
+Saved = tuple[Product, dict[str, pa.Table]]
+
+
+def table(columns: str, *rows: tuple) -> pa.Table:
+    """A small table: `columns` as one string of names, then tuples of values."""
+    names = columns.split()
+    return pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)})
+
+
+def prompts(*texts: str) -> dict[str, pa.Table]:
+    """The rows of a product of stage prompts."""
+    ids = [f"id-{text}" for text in texts]
+    return {
+        "prompts": pa.table({"prompt_id": ids, "split": ["train"] * len(ids), "text": list(texts)})
+    }
+
+
+def product(key: str, stage: str = "prompts", part: str = "", problem: str = "demo") -> Product:
+    return Product(key, stage, part, problem, "run-1", 1.5, 7, {"note": "λ"})
+
+
+def shown(warehouse: Warehouse) -> list[str]:
+    """The texts of the prompts that the problems show today."""
+    sql = "select text from facts.prompts join facts.current using (key) order by prompts.rowid"
+    return warehouse.read(sql)["text"].to_pylist()
+
+
+def dataset(suffix: str) -> list[Saved]:
+    """Prompts, four pairs and their labels, under keys that end in `suffix`."""
+    asked = {
+        "dimensions": table(
+            "position dimension description", *((i, d, "") for i, d in enumerate(DIMENSIONS))
+        ),
+        "prompts": table(
+            "prompt_id split text", ("q1", "test", f"how? {suffix}"), ("q2", "train", "why?")
+        ),
+    }
+    ids = ["p1", "p2", "p3", "p4"]
+    pairs = table(
+        "pair_id prompt_id split response_a response_b",
+        *((p, "q2", "train", "a", "b") for p in ids),
+    )
+    labels = table(
+        "pair_id dimension label status source annotator confidence reason",
+        ("p1", "helpfulness", 0.9, "ok", "world", "w", None, None),
+        ("p2", "helpfulness", 0.5, "ok", "world", "w", None, None),
+        ("p3", "helpfulness", 1.0, "ok", "file", "f", None, None),
+        ("p1", "harmlessness", 0.1, "ok", "world", "w", None, None),
+        ("p2", "harmlessness", 0.2, "ok", "world", "w", None, None),
+        ("p3", "harmlessness", None, "failed", "judge", "j", None, "no number in the answer"),
+    )  # fmt: skip
+    return [
+        (product(f"prompts{suffix}", "prompts"), asked),
+        (product(f"pairs{suffix}", "pairs"), {"pairs": pairs}),
+        (product(f"labels{suffix}", "preference_labels"), {"preference_labels": labels}),
+    ]
+
+
+def models() -> list[Saved]:
+    """Two reward models and two policies."""
+    made = []
+    for dimension in DIMENSIONS:
+        metrics = table(
+            "dimension metric value low high n",
+            (dimension, "accuracy", 0.7, 0.6, 0.8, 500),
+            (dimension, "majority", 0.5, None, None, 500),
+            (dimension, "best_possible", 0.75, None, None, 500),
+        )
+        rewarder = product(f"rm-{dimension}", "reward_models", dimension)
+        made.append((rewarder, {"reward_model_metrics": metrics}))
+    for method, stage in [("panacea", "panacea_policy"), ("panacea_dpo", "baseline_policies")]:
+        cost = table(
+            "method steps seconds tokens trained_parameters stored_parameters",
+            (method, 400, 60.0, 10_000, 500, 500),
+        )
+        curve = table(
+            "method step dimension metric value",
+            *((method, s, "", "loss", 1 / s) for s in range(1, 9)),
+        )
+        policy = product(f"policy-{method}", stage, method)
+        made.append((policy, {"policies": cost, "training_curves": curve}))
+    return made
+
+
+def generations() -> list[Saved]:
+    """One answer per method and point; its gold rewards are the weights of the point."""
+    made = []
+    for method in METHODS:
+        points = list(enumerate(GRID))
+        weights = [(i, d, w[j]) for i, w in points for j, d in enumerate(DIMENSIONS)]
+        answers = [
+            (f"{method}{i}", method, i, "q1", 0, f"answer {i}", 3, -2.0, -3.0) for i, _ in points
+        ]
+        rewards = [
+            (f"{method}{i}", d, judge, w if judge == "gold" else w + 1)
+            for i, d, w in weights
+            for judge in ("proxy", "gold")
+        ]
+        names = "generation_id method point prompt_id sample text tokens logprob reference_logprob"
+        tables = {
+            "preference_grid": table("point dimension weight", *weights),
+            "generations": table(names, *answers),
+            "generation_rewards": table("generation_id dimension judge reward", *rewards),
+        }
+        made.append((product(f"gen-{method}", "generations", method), tables))
+    return made
+
+
+def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -> Saved:
+    """Every method's points are its weights, but the middle one of panacea_dpo is dominated."""
+    rewards, values, metrics = [], [], []
+    for method in METHODS:
+        for judge in judges:
+            for point, weights in enumerate(GRID):
+                bad = method == "panacea_dpo" and point == 1
+                for dimension, weight in zip(DIMENSIONS, weights, strict=True):
+                    mean = -1.0 if bad else weight
+                    interval = (mean, mean - 0.1, mean + 0.1)
+                    rewards.append((method, judge, point, dimension, weight, *interval, 64))
+                values.append((method, judge, point, 0.3, 0.2, 0.4, 0.5, 0.1, 0.9, 64))
+            share = {"panacea": ratio, "panacea_dpo": ratio - 0.2, "reference": 0.0}[method]
+            metrics.append((method, judge, "value_ratio", share, share - 0.05, share + 0.05, 64))
+            metrics += [(method, judge, name, 0.5, None, None, 64) for name in OTHER_METRICS]
+    return product(key, "pareto_front"), {
+        "front_rewards": table(
+            "method judge point dimension weight reward reward_low reward_high n", *rewards
+        ),
+        "front_values": table(
+            "method judge point kl kl_low kl_high value reference_value optimal_value n", *values
+        ),
+        "front_metrics": table("method judge metric value low high n", *metrics),
+    }
