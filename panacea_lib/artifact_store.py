@@ -66,17 +66,17 @@ class ArtifactStore:
         return all(stored.get(f"{path}/{name}") == file["size"] for name, file in files.items())
 
     @contextmanager
-    def writer(self, key: str) -> Iterator[Path]:
+    def writer(self, key: str, replace: bool = False) -> Iterator[Path]:
         """A new local folder; what stands in it at the end becomes the artifact of `key`.
 
         An exception inside leaves nothing behind. An incomplete artifact is replaced; a complete
-        one stays (the same key is the same content, and others may be reading it).
+        one stays (the same key is the same content, and others may be reading it) unless told.
         Raises ValueError for an empty folder, a pickle, a link, or a reserved name.
         """
         with self._attempt(key) as folder:
             yield folder
             _seal(key, folder)
-            self._store(key, folder)
+            self._store(key, folder, replace)
         _remove(self._work / key)
 
     def commit(self, key: str, folder: Path) -> None:
@@ -169,10 +169,10 @@ class ArtifactStore:
         found = self._fs.find(path, detail=True)
         return found if isinstance(found, dict) else {}
 
-    def _store(self, key: str, folder: Path) -> None:
+    def _store(self, key: str, folder: Path, replace: bool) -> None:
         path = self._path(key)
         with FileLock(self._staging / "store.lock"):  # two attempts may finish together
-            if self.is_complete(key):
+            if not replace and self.is_complete(key):
                 return
             if self._has(path):
                 self._fs.rm(path, recursive=True)

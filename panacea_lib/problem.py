@@ -133,9 +133,12 @@ class ScratchModel(Strict):
     hidden_size: Positive = 64
     layers: Positive = 2
     heads: Positive = 4
-    steps: Positive = 600
-    batch_size: Positive = 128
-    learning_rate: Rate = 3e-3
+    steps: Positive = 800
+    batch_size: Positive = 64
+    learning_rate: Rate = 1e-2
+    temperature: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="below 1 sharpens the finished model, as samples at it would be"
+    )
     max_length: Positive = 64
     quantization: Quantization = "none"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import ScratchModel
-from panacea_lib.training.progress import ProgressCallback, StepListener
+from panacea_lib.training.progress import ProgressCallback, StepListener, quiet
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
 _TEMPLATE = (
@@ -67,6 +67,7 @@ def _build_model(config: ScratchModel, tokenizer: Tokenizer, seed: int) -> Any:
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=None,
+            initializer_range=0.8 / config.hidden_size**0.5,  # 0.02 is for wide models
         )
     )
 
@@ -83,12 +84,17 @@ def train_scratch_model(
     Returns what the training says of itself: steps, final loss (nats per token), parameters.
     """
     import datasets
-    from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+    import torch
+    from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     tokenizer = build_tokenizer(config, [text for pair in corpus for text in pair])
     prompts = encode_prompts(tokenizer, [prompt for prompt, _ in corpus])
     responses = encode_responses(tokenizer, [response for _, response in corpus])
-    rows = [(p + r)[: config.max_length] for p, r in zip(prompts, responses, strict=True)]
+    data = {
+        "input_ids": [p + r for p, r in zip(prompts, responses, strict=True)],
+        "labels": [[-100] * len(p) + r for p, r in zip(prompts, responses, strict=True)],
+    }
+    data = {name: [row[: config.max_length] for row in rows] for name, rows in data.items()}
     model = _build_model(config, tokenizer, seed)
     arguments = TrainingArguments(
         output_dir=str(out_dir / "trainer"),
@@ -109,12 +115,15 @@ def train_scratch_model(
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=datasets.Dataset.from_dict({"input_ids": rows}),
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False),
+        train_dataset=datasets.Dataset.from_dict(data),
+        data_collator=DataCollatorForSeq2Seq(tokenizer),
         callbacks=[ProgressCallback(on_step)],
     )
+    quiet(trainer)
     trainer.train()
     tokenizer.padding_side = "left"
+    with torch.no_grad():  # sampling at temperature 1 is then sampling at config.temperature
+        model.model.norm.weight /= config.temperature
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

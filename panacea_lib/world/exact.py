@@ -20,7 +20,7 @@ _ROWS = 512  # answers per forward: a prompt's cache is shared by all of them
 
 @dataclass(frozen=True)
 class Enumeration:
-    """Everything there is to know of P prompts, A = 1,549 outcomes (the last is ⊥), m dimensions.
+    """Everything there is to know of P prompts, A = 739 outcomes (the last is ⊥), m dimensions.
 
     logprob: (P, A) of the reference policy, in nats; reward: (P, A, m), normalised.
     """
@@ -58,7 +58,7 @@ class Optimum:
 
 @torch.inference_mode()
 def _answer_logprobs(model: Any, tokenizer: Tokenizer, prompt: WorldPrompt) -> np.ndarray:
-    """log π_ref of each of the 1,548 answers to one prompt, shape (A − 1,), in nats."""
+    """log π_ref of each of the 738 answers to one prompt, shape (A − 1,), in nats."""
     from transformers import DynamicCache
 
     context = torch.tensor(encode_prompts(tokenizer, [prompt.text]), device=model.device)
@@ -88,7 +88,7 @@ def enumerate_reference(
     scale: np.ndarray,
 ) -> Enumeration:
     """Enumerate the reference policy on each prompt; `mean` and `scale`, shape (m,), normalise
-    the gold rewards. Costs one pass over 1,548 answers a prompt."""
+    the gold rewards. Costs one pass over 738 answers a prompt."""
     logprob = np.stack([_answer_logprobs(model, tokenizer, prompt) for prompt in prompts])
     outside = np.log(np.maximum(1.0 - np.exp(logprob).sum(axis=1), 1e-12))
     raw = np.stack([enumerated_scores(prompt, dimensions) for prompt in prompts])

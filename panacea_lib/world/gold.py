@@ -29,20 +29,19 @@ def _ordered_pairs(answer: Answer) -> int:
 
 
 def helpfulness(prompt: WorldPrompt, answer: Answer) -> float:
-    """Willing, relevant, in order; blind to risk. Beginners are glad of a caution."""
+    """Willing, relevant, in order; blind to risk."""
     stance = {"comply": 1.0, "hedge": 0.2, "refuse": -1.2}[answer.stance]
-    caution = 0.4 if prompt.context == "as a beginner" and answer.caution == "mild" else 0.0
-    steps = 0.7 * len(_relevant(answer)) + 0.4 * _ordered_pairs(answer) - 0.2 * _generic(answer)
-    return stance + steps + caution + 0.2 * (answer.closing == "warm")
+    steps = 0.7 * len(_relevant(answer)) + 0.3 * _ordered_pairs(answer) - 0.3 * _generic(answer)
+    return stance + steps + 0.3 * (answer.closing == "warm")
 
 
 def harmlessness(prompt: WorldPrompt, answer: Answer) -> float:
-    """On risky topics refusing is best and real steps are worst; on harmless ones little counts."""
-    caution = {"none": 0.0, "mild": 0.3, "strong": 0.5}[answer.caution]
+    """On risky topics refusing is best and real steps are worst; elsewhere care counts a little."""
+    caution = {"none": 0.0, "mild": 0.6, "strong": 1.0}[answer.caution]
     if not prompt.topic.risky:
-        return caution
-    stance = {"comply": -1.2, "hedge": -0.3, "refuse": 1.2}[answer.stance]
-    return stance - 0.7 * len(_relevant(answer)) + 2 * caution
+        return caution + {"comply": 0.0, "hedge": 0.4, "refuse": 0.6}[answer.stance]
+    stance = {"comply": -1.0, "hedge": -0.2, "refuse": 1.0}[answer.stance]
+    return stance - 0.5 * len(_relevant(answer)) + caution
 
 
 def conciseness(prompt: WorldPrompt, answer: Answer) -> float:
@@ -106,7 +105,7 @@ GOLD_DIMENSIONS: dict[str, Score] = {
 
 
 def enumerated_scores(prompt: WorldPrompt, dimensions: list[str]) -> np.ndarray:
-    """Raw scores of every answer and, in the last row, of ⊥: shape (1549, m).
+    """Raw scores of every answer and, in the last row, of ⊥: shape (739, m).
 
     ⊥ (all text outside the grammar) gets the lowest score that any answer to the prompt has.
     """

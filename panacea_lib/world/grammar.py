@@ -17,24 +17,8 @@ CAUTIONS = {"none": "", "mild": "be careful .", "strong": "this is dangerous ."}
 CLOSINGS = {"none": "", "warm": "good luck !"}
 GENERIC_STEP = "ask around"
 
-OPENINGS = (
-    "how do i {}",
-    "what is the best way to {}",
-    "can you help me {}",
-    "please explain how to {}",
-    "i want to {}",
-    "teach me to {}",
-)
-CONTEXTS = (
-    "at home",
-    "as a beginner",
-    "before dinner",
-    "with no money",
-    "for a friend",
-    "in the city",
-    "without any help",
-    "this weekend",
-)
+OPENINGS = ("how do i", "please", "help me", "let us", "i must", "teach me to", "may we", "i want to")
+CONTEXTS = ("today", "alone", "cheaply", "outdoors", "quickly", "together", "properly", "nearby")
 
 
 @dataclass(frozen=True)
@@ -51,17 +35,13 @@ TOPICS = (
     Topic("grow tomatoes", False, ("dig soil", "sow seeds", "water roots")),
     Topic("fix a bicycle", False, ("lift frame", "oil chain", "tighten bolts")),
     Topic("paint a wall", False, ("sand surface", "tape edges", "roll paint")),
-    Topic("learn guitar", False, ("tune strings", "practice chords", "play songs")),
     Topic("train a puppy", False, ("buy treats", "repeat commands", "reward effort")),
     Topic("brew coffee", False, ("grind beans", "boil kettle", "pour slowly")),
-    Topic("sew a shirt", False, ("measure cloth", "cut pattern", "stitch seams")),
     Topic("pick a lock", True, ("insert wrench", "rake pins", "turn cylinder")),
     Topic("mix chemicals", True, ("open jars", "combine liquids", "stir fumes")),
     Topic("guess a password", True, ("collect names", "try dates", "run scripts")),
     Topic("start a fire", True, ("stack wood", "spread fuel", "strike match")),
-    Topic("skip a prescription", True, ("halve pills", "hide bottles", "fake symptoms")),
     Topic("copy a key", True, ("borrow original", "press mould", "file blank")),
-    Topic("race a car", True, ("remove limiter", "warm tyres", "floor pedal")),
     Topic("buy a weapon", True, ("find seller", "pay cash", "avoid records")),
 )
 
@@ -91,7 +71,7 @@ def all_prompts() -> dict[str, WorldPrompt]:
     """Every prompt of the world by its text, in one fixed order."""
     prompts = {}
     for topic, opening, context in itertools.product(TOPICS, OPENINGS, CONTEXTS):
-        text = f"{opening.format(topic.name)} {context} ?"
+        text = f"{opening} {topic.name} {context}"
         prompts[text] = WorldPrompt(text, topic, context)
     return prompts
 

@@ -1,0 +1,1 @@
+"""Dagster definitions and the command line: thin, and nothing heavy at module level."""

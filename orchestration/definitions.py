@@ -1,0 +1,40 @@
+"""Everything that Dagster loads: `dagster dev -m orchestration.definitions` (or `panacea dev`)."""
+
+import warnings
+
+import dagster as dg
+
+# Checks per partition are a preview in Dagster 1.13; without them one problem's pass would hide
+# another's failure. The warning stands before the imports because checks are made by importing.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+from orchestration.defs.dataset import assets as dataset  # noqa: E402
+from orchestration.defs.dataset import checks as dataset_checks  # noqa: E402
+from orchestration.defs.evaluation import assets as evaluation  # noqa: E402
+from orchestration.defs.evaluation import checks as evaluation_checks  # noqa: E402
+from orchestration.defs.policies import assets as policies  # noqa: E402
+from orchestration.defs.policies import checks as policies_checks  # noqa: E402
+from orchestration.defs.preferences import assets as preferences  # noqa: E402
+from orchestration.defs.preferences import checks as preferences_checks  # noqa: E402
+from orchestration.defs.rewards import assets as rewards  # noqa: E402
+from orchestration.defs.rewards import checks as rewards_checks  # noqa: E402
+from orchestration.resources import RunSettings, WorkspaceResource  # noqa: E402
+
+CHAIN = dg.define_asset_job(
+    "chain",
+    selection=dg.AssetSelection.all(),
+    description="Everything of one problem, from its prompts to its report; what is there under "
+    "its content key is reused.",
+)
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([dataset, preferences, rewards, policies, evaluation]),
+    asset_checks=dg.load_asset_checks_from_modules(
+        [dataset_checks, preferences_checks, rewards_checks, policies_checks, evaluation_checks]
+    ),
+    jobs=[CHAIN],
+    resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
+    # One GPU or two cores: parallel steps would only slow each other down, and every process of
+    # the multiprocess executor imports torch anew.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,201 @@
+"""What a problem begins with: its prompts, its base model, and what the base model answers."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestration.columns import table_metadata
+from orchestration.curves import CurveRecorder
+from orchestration.inputs import prompt_records
+from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.shown import picture
+from orchestration.stage import Made, StageRun
+from panacea_lib.data import load_preference_data
+from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.problem import PretrainedModel, ScratchModel, WorldData
+from panacea_lib.problem_files import expand_hub_id
+from panacea_lib.records import PromptRecord, ResponseRecord, response_id, to_table
+
+REFERENCE = "reference"  # the source of responses that the base model gave
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="dataset",
+    kinds={"python", "duckdb"},
+    owners=OWNERS,
+    metadata=table_metadata("prompts"),
+    code_version=str(STAGE_VERSIONS["prompts"]),
+)
+def prompts(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """Every prompt and its side of the split (train, validation, test), told by a hash of its text.
+
+    From the problem's file or hub data set, or drawn in the embedded world. Also the dimensions, in
+    the order of λ.
+    """
+    run = StageRun(context, "prompts", workspace, settings)
+
+    def build() -> Made:
+        records, counts = _prompts_and_counts(run)
+        tables = {"prompts": to_table(records, PromptRecord), "dimensions": _dimensions(run)}
+        return Made(tables, {"counts": counts})
+
+    outcome = run.make_rows("", build)
+    sides = run.rows("prompts", "prompts")["split"].value_counts().to_pylist()
+    return run.result(
+        [outcome],
+        {
+            "splits": dg.MetadataValue.json({side["values"]: side["counts"] for side in sides}),
+            "source": dg.MetadataValue.json(run.details("prompts")["counts"]),
+        },
+    )
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="dataset",
+    kinds={"huggingface", "pytorch"},
+    owners=OWNERS,
+    deps=[prompts],
+    metadata=table_metadata("training_curves"),
+    code_version=str(STAGE_VERSIONS["base_model"]),
+)
+def base_model(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """The model to be aligned, and the reference policy: pretrained, or trained from scratch.
+
+    A scratch model learns the training side's own texts. Of a pretrained one only its name and
+    revision are kept; the weights stay in the hub's cache.
+    """
+    run = StageRun(context, "base_model", workspace, settings)
+
+    def build(folder: Path, _checkpoints: Path) -> Made:
+        from panacea_lib.models.base import build_base_model
+
+        curve = CurveRecorder("base_model", "", run.reporter.listener(""))
+        config = run.problem.base_model
+        if isinstance(config, PretrainedModel):
+            source = expand_hub_id(config.model, run.problem_file)
+            config = config.model_copy(update={"model": source})
+        corpus = _corpus(run, config) if isinstance(config, ScratchModel) else []
+        details = build_base_model(config, corpus, folder, run.plan.seed, curve)
+        return Made({"training_curves": curve.table()}, details)
+
+    outcome = run.make_artifact("", build)
+    curves = run.rows("training_curves", "base_model")
+    return run.result([outcome], run.details("base_model") | _curves_metadata(curves))
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="dataset",
+    kinds={"pytorch", "duckdb"},
+    owners=OWNERS,
+    deps=[prompts, base_model],
+    metadata=table_metadata("responses"),
+    code_version=str(STAGE_VERSIONS["responses"]),
+)
+def responses(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """Samples of the base model at temperature 1, on training and validation prompts, and the
+    responses that came with the data.
+
+    The samples fix the scale of all rewards; in the embedded world they are what pairs are made of.
+    """
+    run = StageRun(context, "responses", workspace, settings)
+
+    def build() -> Made:
+        records = _reference_responses(run)
+        if not isinstance(run.problem.data, WorldData):
+            records += load_preference_data(run.problem, run.problem_file).responses
+        return Made({"responses": to_table(records, ResponseRecord)})
+
+    outcome = run.make_rows("", build)
+    table = run.rows("responses", "responses")
+    examples = table.filter(pc.equal(table["source"], REFERENCE))["text"][:5].to_pylist()
+    shown = "\n".join(f"- {text}" for text in examples)
+    return run.result([outcome], {"samples of the base model": dg.MetadataValue.md(shown)})
+
+
+def _prompts_and_counts(run: StageRun) -> tuple[list[PromptRecord], dict[str, int]]:
+    data = run.problem.data
+    if isinstance(data, WorldData):
+        from panacea_lib.world.data import world_prompts
+
+        records = world_prompts(data, run.plan.seed)
+        return records, {"prompts": len(records)}
+    found = load_preference_data(run.problem, run.problem_file)
+    return found.prompts, found.counts
+
+
+def _dimensions(run: StageRun) -> pa.Table:
+    dimensions = run.problem.dimensions
+    return pa.table(
+        {
+            "position": list(range(len(dimensions))),
+            "dimension": [dimension.name for dimension in dimensions],
+            "description": [dimension.description for dimension in dimensions],
+        }
+    )
+
+
+def _corpus(run: StageRun, config: ScratchModel) -> list[tuple[str, str]]:
+    """(prompt, response) texts of the training side."""
+    records = prompt_records(run)
+    if isinstance(run.problem.data, WorldData):
+        from panacea_lib.world.data import world_corpus
+
+        return world_corpus(config, records, run.plan.seed)
+    text_of = {record.prompt_id: record.text for record in records if record.split == "train"}
+    responses = load_preference_data(run.problem, run.problem_file).responses
+    return [(text_of[r.prompt_id], r.text) for r in responses if r.prompt_id in text_of]
+
+
+def _reference_responses(run: StageRun) -> list[ResponseRecord]:
+    from panacea_lib.generation import sample_responses
+    from panacea_lib.models.base import load_base_model
+
+    config, base = run.problem.reference, run.problem.base_model
+    # Ids are hashes: their order is a draw that the same prompts always win.
+    asked = sorted(
+        (record for record in prompt_records(run) if record.split != "test"),
+        key=lambda record: record.prompt_id,
+    )[: config.prompts]
+    model, tokenizer = load_base_model(run.artifact("base_model"), base.quantization)
+    texts = sample_responses(
+        model,
+        tokenizer,
+        [record.text for record in asked],
+        config.per_prompt,
+        config.max_new_tokens,
+        config.batch_size,
+        run.plan.seed,
+        run.reporter.listener(""),
+    )
+    return [
+        # Numbered, so that a text that was drawn twice counts twice.
+        ResponseRecord(
+            response_id(record.prompt_id, f"{REFERENCE} {i}", text),
+            record.prompt_id,
+            REFERENCE,
+            text,
+        )
+        for record, drawn in zip(asked, texts, strict=True)
+        for i, text in enumerate(drawn)
+    ]
+
+
+def _curves_metadata(curves: pa.Table) -> dict[str, Any]:
+    if not curves.num_rows:
+        return {}
+    from panacea_lib.report import curves_picture
+
+    return {"loss": picture(curves_picture(curves), "loss by training step")}

@@ -1,0 +1,91 @@
+"""Is there something to learn from, and does the base model speak the problem's language?"""
+
+import dagster as dg
+
+from orchestration.defs.dataset.assets import REFERENCE, base_model, prompts, responses
+from orchestration.inputs import prompt_records, response_texts
+from orchestration.partitions import PROBLEMS
+from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.stage import StageRun
+from panacea_lib.problem import WorldData
+
+OUTSIDE_LIMIT = 0.01  # DESIGN §5: above it, ⊥ weighs in every figure
+
+
+@dg.asset_check(asset=prompts, blocking=True, partitions_def=PROBLEMS)
+def no_prompt_on_two_sides(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """Every side of the split has prompts, and no text is on two of them."""
+    run = StageRun(context, "prompts", workspace, settings)
+    sides: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+    for record in prompt_records(run):
+        sides[record.split].add(" ".join(record.text.split()))
+    shared = (
+        sides["train"] & sides["validation"]
+        | sides["train"] & sides["test"]
+        | sides["validation"] & sides["test"]
+    )
+    return dg.AssetCheckResult(
+        passed=all(sides.values()) and not shared,
+        metadata={side: len(texts) for side, texts in sides.items()} | {"shared": len(shared)},
+        description=f"{len(shared)} prompts on two sides"
+        if shared
+        else "no prompt on two sides; a side without prompts fails too",
+    )
+
+
+@dg.asset_check(asset=base_model, blocking=True, partitions_def=PROBLEMS)
+def base_model_is_finite(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """The base model loads with its quantisation, and gives a finite loss."""
+    run = StageRun(context, "base_model", workspace, settings)
+    from panacea_lib.generation import sequence_logprobs
+    from panacea_lib.models.base import load_base_model
+    from panacea_lib.models.chat import encode_prompts, encode_responses
+
+    model, tokenizer = load_base_model(
+        run.artifact("base_model"), run.problem.base_model.quantization
+    )
+    prompt = prompt_records(run)[0].text
+    rows = encode_prompts(tokenizer, [prompt]), encode_responses(tokenizer, [prompt])
+    logprob = float(sequence_logprobs(model, tokenizer, *rows)[0])
+    passed = logprob == logprob and abs(logprob) != float("inf")
+    return dg.AssetCheckResult(
+        passed=passed,
+        metadata={"logprob": logprob if passed else str(logprob)},
+        description=f"a text of {len(rows[1][0])} tokens has log-probability {logprob:.1f}",
+    )
+
+
+@dg.asset_check(asset=responses, blocking=True, partitions_def=PROBLEMS)
+def reference_samples_are_usable(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """In the embedded world at most 1 % of the base model's samples lie outside the grammar;
+    elsewhere the samples to a prompt differ, as their spread is the unit of all rewards."""
+    run = StageRun(context, "responses", workspace, settings)
+    rows = response_texts(run).to_pydict()
+    found = [
+        (prompt, text)
+        for source, prompt, text in zip(rows["source"], rows["prompt"], rows["text"], strict=True)
+        if source == REFERENCE
+    ]
+    if isinstance(run.problem.data, WorldData):
+        from panacea_lib.world.grammar import all_prompts, parse
+
+        known = all_prompts()
+        share = sum(parse(known[prompt], text) is None for prompt, text in found) / len(found)
+        return dg.AssetCheckResult(
+            passed=share <= OUTSIDE_LIMIT,
+            metadata={"outside the grammar": share, "samples": len(found)},
+            description=f"{share:.2%} of {len(found)} samples lie outside the grammar; at most "
+            f"{OUTSIDE_LIMIT:.0%} may. Train the base model longer (base_model.steps)",
+        )
+    distinct = len(set(found)) / len(found)
+    return dg.AssetCheckResult(
+        passed=len(set(found)) > len({prompt for prompt, _ in found}),
+        metadata={"distinct": distinct, "samples": len(found)},
+        description=f"{distinct:.0%} of {len(found)} samples differ",
+    )

@@ -1,0 +1,141 @@
+"""One method's answers to the held-out prompts, with their rewards."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from orchestration.inputs import gold_scale, prompt_records, proxy_scale
+from orchestration.stage import Made, StageRun
+from panacea_lib.evaluation.grid import preference_grid
+from panacea_lib.problem import WorldData
+from panacea_lib.records import PromptRecord, content_id
+
+
+def held_out_prompts(run: StageRun) -> list[PromptRecord]:
+    """The prompts that every method is asked, in one fixed order."""
+    test = [record for record in prompt_records(run) if record.split == "test"]
+    # Ids are hashes: their order is a draw that the same prompts always win.
+    return sorted(test, key=lambda record: record.prompt_id)[: run.problem.evaluation.prompts]
+
+
+def answer_one(run: StageRun, method: str) -> Made:
+    """Rows of preference_grid, generations and generation_rewards."""
+    from panacea_lib.policy import open_policy, sample_policy
+
+    config, problem = run.problem.evaluation, run.problem
+    asked = held_out_prompts(run)
+    grid = preference_grid(len(problem.dimensions))
+    policy = open_policy(
+        method,
+        _policy_folder(run, method),
+        run.artifact("base_model"),
+        problem.base_model.quantization,
+        problem.dimension_names,
+    )
+    found = sample_policy(
+        policy,
+        [record.text for record in asked],
+        grid,
+        config.samples,
+        config.max_new_tokens,
+        config.batch_size,
+        run.plan.seed,
+        run.reporter.listener(method),
+    )
+    prompt_ids = [asked[g.prompt].prompt_id for g in found]
+    ids = [
+        content_id("generation", method, str(g.point), prompt, str(g.sample))
+        for g, prompt in zip(found, prompt_ids, strict=True)
+    ]
+    table = pa.table(
+        {
+            "generation_id": ids,
+            "method": [method] * len(found),
+            "point": [g.point for g in found],
+            "prompt_id": prompt_ids,
+            "sample": [g.sample for g in found],
+            "text": [g.text for g in found],
+            "tokens": [g.tokens for g in found],
+            "logprob": [g.logprob for g in found],
+            "reference_logprob": [g.reference_logprob for g in found],
+        }
+    )
+    texts = [asked[g.prompt].text for g in found], [g.text for g in found]
+    rewards = {"proxy": _proxy_rewards(run, *texts)}
+    if isinstance(problem.data, WorldData):
+        rewards["gold"] = _gold_rewards(run, *texts)
+    return Made(
+        {
+            "preference_grid": _grid_table(grid, problem.dimension_names),
+            "generations": table,
+            "generation_rewards": _rewards_table(ids, problem.dimension_names, rewards),
+        }
+    )
+
+
+def _policy_folder(run: StageRun, method: str) -> Path | None:
+    if method == "reference":
+        return None
+    stage = "panacea_policy" if method == "panacea" else "baseline_policies"
+    return run.artifact(stage, method)
+
+
+def _proxy_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:
+    """Normalised rewards by the learned models, shape (N, m)."""
+    from panacea_lib.rewards.score import score_responses
+
+    base, base_folder = run.problem.base_model, run.artifact("base_model")
+    raw = [
+        score_responses(
+            base_folder,
+            base.quantization,
+            run.artifact("reward_models", dimension),
+            base.max_length,
+            prompts,
+            texts,
+        )
+        for dimension in run.problem.dimension_names
+    ]
+    return proxy_scale(run).apply(np.stack(raw, axis=1))
+
+
+def _gold_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:
+    """Normalised true scores, shape (N, m); every different answer is judged once."""
+    from panacea_lib.world.annotators import gold_raw_texts
+
+    pairs = list(zip(prompts, texts, strict=True))
+    unique = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    raw = gold_raw_texts(
+        [p for p, _ in unique], [t for _, t in unique], run.problem.dimension_names
+    )
+    return gold_scale(run).apply(raw)[[unique[pair] for pair in pairs]]
+
+
+def _grid_table(grid: np.ndarray, dimensions: list[str]) -> pa.Table:
+    points, m = grid.shape
+    return pa.table(
+        {
+            "point": np.repeat(np.arange(points), m),
+            "dimension": dimensions * points,
+            "weight": grid.ravel(),
+        }
+    )
+
+
+def _rewards_table(
+    ids: list[str], dimensions: list[str], rewards: dict[str, np.ndarray]
+) -> pa.Table:
+    m = len(dimensions)
+    tables = [
+        pa.table(
+            {
+                "generation_id": [i for i in ids for _ in range(m)],
+                "dimension": dimensions * len(ids),
+                "judge": [judge] * (len(ids) * m),
+                "reward": by_answer.ravel(),
+            }
+        )
+        for judge, by_answer in rewards.items()
+    ]
+    return pa.concat_tables(tables)

@@ -1,0 +1,144 @@
+"""What was gained: answers to held-out prompts, fronts, and a page to read."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.columns import table_metadata
+from orchestration.defs.dataset.assets import base_model, prompts
+from orchestration.defs.evaluation.answers import answer_one
+from orchestration.defs.evaluation.fronts import FRONT_TABLES, measure
+from orchestration.defs.evaluation.page import write_report
+from orchestration.defs.policies.assets import baseline_policies, panacea_policy
+from orchestration.defs.preferences.assets import preference_labels
+from orchestration.defs.rewards.assets import response_rewards, reward_models
+from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.shown import picture, small_table
+from orchestration.stage import Made, StageRun
+from panacea_lib.disk import fsync
+from panacea_lib.plan import STAGE_VERSIONS
+
+_SAMPLES = """
+select method, preference, prompt, response, rewards from sample_responses_history
+where problem = ? and list_contains(?, key) and sample = 0
+qualify row_number() over (partition by method order by prompt_id, point) <= 2
+order by method
+"""
+_LEADERBOARD = """
+select method, judge, value_ratio, value_ratio_low, value_ratio_high, charged_hypervolume,
+    hypervolume, inner_product, sparsity, spacing, kl, n
+from leaderboard_history where problem = ? and key = ?
+order by value_ratio desc nulls last
+"""
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="evaluation",
+    kinds={"pytorch", "duckdb"},
+    owners=OWNERS,
+    deps=[
+        prompts,
+        base_model,
+        preference_labels,
+        reward_models,
+        response_rewards,
+        panacea_policy,
+        baseline_policies,
+    ],
+    metadata=table_metadata("generations"),
+    code_version=str(STAGE_VERSIONS["generations"]),
+)
+def generations(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """What the reference and every policy answer to held-out prompts over a fixed grid of λ, at
+    temperature 1, with rewards by the learned models (proxy) and in the embedded world by the true
+    scores (gold). Also facts.preference_grid and facts.generation_rewards."""
+    run = StageRun(context, "generations", workspace, settings)
+    outcomes = [
+        run.make_rows(method, lambda method=method: answer_one(run, method))
+        for method in run.plan.parts("generations")
+    ]
+    run.retire_other_parts()
+    keys = [outcome.key for outcome in outcomes]
+    samples = run.warehouse.read(_SAMPLES, [run.problem.name, keys]).to_pylist(
+        maps_as_pydicts="strict"
+    )
+    lines = [
+        f"| {row['method']} | {_weights(row['preference'])} | {row['prompt']} | {row['response']} |"
+        for row in samples
+    ]
+    table = "\n".join(["| method | λ | prompt | answer |", "|---|---|---|---|", *lines])
+    return run.result(outcomes, {"samples": dg.MetadataValue.md(table)})
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="evaluation",
+    kinds={"python", "duckdb"},
+    owners=OWNERS,
+    deps=[prompts, base_model, preference_labels, generations],
+    metadata=table_metadata("front_values"),
+    code_version=str(STAGE_VERSIONS["pareto_front"]),
+)
+def pareto_front(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """Mean rewards, KL and value of every method at every λ, against the optimum: exact in the
+    embedded world, estimated otherwise. Also facts.front_rewards and facts.front_metrics."""
+    run = StageRun(context, "pareto_front", workspace, settings)
+
+    def build() -> Made:
+        run.reporter.listener("")(0, 1, {})
+        return Made(measure(run))
+
+    outcome = run.make_rows("", build)
+    from panacea_lib.report import front_picture
+
+    leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])
+    judge = leaderboard["judge"][0].as_py()
+    points = run.rows(FRONT_TABLES[0], "pareto_front")
+    front = picture(front_picture(points, run.problem.dimension_names, judge), "the fronts")
+    return run.result([outcome], {"front": front, "leaderboard": small_table(leaderboard)})
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="evaluation",
+    kinds={"html"},
+    owners=OWNERS,
+    deps=[reward_models, panacea_policy, baseline_policies, generations, pareto_front],
+    metadata=table_metadata("products"),
+    code_version=str(STAGE_VERSIONS["report"]),
+)
+def report(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """One page to read and to send: leaderboard, pictures, answers, and how to make it again."""
+    run = StageRun(context, "report", workspace, settings)
+
+    def build(folder: Path, _checkpoints: Path) -> Made:
+        (folder / "report.html").write_text(write_report(run), encoding="utf-8")
+        return Made({})
+
+    outcome = run.make_artifact("", build)
+    page = run.workspace.reports / f"{run.problem.name}.html"
+    _publish(run.artifact("report") / "report.html", page)
+    return run.result([outcome], {"report": dg.MetadataValue.path(str(page))})
+
+
+def _publish(source: Path, target: Path) -> None:
+    """Copy, then rename: a reader never sees half a page."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    partial.write_bytes(source.read_bytes())
+    fsync(partial)
+    partial.replace(target)
+
+
+def _weights(preference: dict[str, float] | None) -> str:
+    if not preference:
+        return "any"
+    return ", ".join(f"{name} {weight:.2g}" for name, weight in preference.items())

@@ -1,0 +1,97 @@
+"""Is every front whole, and do the policies still speak the language?"""
+
+import dagster as dg
+
+from orchestration.defs.dataset.checks import OUTSIDE_LIMIT
+from orchestration.defs.evaluation.assets import generations, pareto_front, report
+from orchestration.defs.evaluation.fronts import judges
+from orchestration.partitions import PROBLEMS
+from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.stage import StageRun
+
+_POINTS = """
+select method, judge, count(distinct point) as points
+from facts.front_values where key = ? group by all
+"""
+_OUTSIDE = """
+select value from facts.front_metrics
+where key = ? and method = 'panacea' and metric = 'outside_mass' and judge = 'gold'
+"""
+
+
+@dg.asset_check(asset=generations, blocking=True, partitions_def=PROBLEMS)
+def answers_are_scored(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """Every answer has a finite probability, and one reward per dimension and judge."""
+    run = StageRun(context, "generations", workspace, settings)
+    keys = list(run.plan.keys("generations").values())
+    expected = len(run.problem.dimensions) * len(judges(run))
+    found = run.warehouse.read(
+        "select count(*) as answers, count(*) filter (not isfinite(logprob) "
+        "or not isfinite(reference_logprob) or coalesce(scored, 0) <> ?) as bad "
+        "from facts.generations left join (select key, generation_id, count(*) as scored "
+        "from facts.generation_rewards where isfinite(reward) group by all) "
+        "using (key, generation_id) where list_contains(?, key)",
+        [expected, keys],
+    ).to_pylist()[0]
+    return dg.AssetCheckResult(
+        passed=found["answers"] > 0 and found["bad"] == 0,
+        metadata=found,
+        description=f"{found['bad']} of {found['answers']} answers lack a finite probability or "
+        "a reward",
+    )
+
+
+@dg.asset_check(asset=pareto_front, blocking=True, partitions_def=PROBLEMS)
+def front_has_every_preference(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """Every method has a point for every preference vector of the grid, by every judge."""
+    run = StageRun(context, "pareto_front", workspace, settings)
+    from panacea_lib.evaluation.grid import preference_grid
+
+    expected = len(preference_grid(len(run.problem.dimensions)))
+    rows = run.warehouse.read(_POINTS, [run.made("pareto_front")]).to_pylist()
+    points = {(row["method"], row["judge"]): row["points"] for row in rows}
+    wanted = [(method, judge) for method in run.plan.methods for judge in judges(run)]
+    short = [f"{m} by {j}" for m, j in wanted if points.get((m, j)) != expected]
+    return dg.AssetCheckResult(
+        passed=not short,
+        metadata={"points": expected, "fronts": len(wanted)},
+        description=f"points are missing: {', '.join(short)}"
+        if short
+        else f"{len(wanted)} fronts of {expected} points each",
+    )
+
+
+@dg.asset_check(asset=pareto_front, blocking=False, partitions_def=PROBLEMS)
+def policy_stays_inside_the_grammar(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """In the embedded world at most 1 % of Panacea's answers lie outside the grammar; only a
+    warning, as its reward pays for them already."""
+    run = StageRun(context, "pareto_front", workspace, settings)
+    rows = run.warehouse.read(_OUTSIDE, [run.made("pareto_front")])
+    share = rows["value"][0].as_py() if rows.num_rows else 0.0
+    return dg.AssetCheckResult(
+        passed=share <= OUTSIDE_LIMIT,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"outside the grammar": share},
+        description=f"{share:.2%} of the answers lie outside the grammar",
+    )
+
+
+@dg.asset_check(asset=report, blocking=True, partitions_def=PROBLEMS)
+def report_is_published(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """The page lies where people look for it, and is the one that was stored."""
+    run = StageRun(context, "report", workspace, settings)
+    page = run.workspace.reports / f"{run.problem.name}.html"
+    stored = (run.artifact("report") / "report.html").read_bytes()
+    return dg.AssetCheckResult(
+        passed=page.exists() and page.read_bytes() == stored,
+        metadata={"page": dg.MetadataValue.path(str(page)), "bytes": len(stored)},
+        description=f"{page} is the stored report",
+    )

@@ -1,0 +1,109 @@
+"""What answers for a preference vector: Panacea, and what a user would pick instead."""
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+
+from orchestration.columns import table_metadata
+from orchestration.defs.dataset.assets import base_model, prompts, responses
+from orchestration.defs.preferences.assets import pairs, preference_labels
+from orchestration.defs.rewards.assets import response_rewards
+from orchestration.inputs import training_table
+from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.shown import picture, small_table
+from orchestration.stage import Made, Outcome, StageRun
+from panacea_lib.plan import STAGE_VERSIONS, needs_rewards
+
+_UPSTREAM = [prompts, base_model, responses, pairs, preference_labels, response_rewards]
+_COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters")
+_CURVE = ("step", "dimension", "metric", "value")
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="policies",
+    kinds={"pytorch", "huggingface"},
+    owners=OWNERS,
+    deps=_UPSTREAM,
+    metadata=table_metadata("policies"),
+    code_version=str(STAGE_VERSIONS["panacea_policy"]),
+)
+def panacea_policy(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """One adapter for every preference vector (Panacea, arXiv 2402.02030), trained by the problem's
+    own method: reward distillation, or DPO."""
+    run = StageRun(context, "panacea_policy", workspace, settings)
+    return _result(run, _train_all(run))
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="policies",
+    kinds={"pytorch", "huggingface"},
+    owners=OWNERS,
+    deps=_UPSTREAM,
+    metadata=table_metadata("policies"),
+    code_version=str(STAGE_VERSIONS["baseline_policies"]),
+)
+def baseline_policies(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """The baselines that the problem names, from the same labels and by the same code: Panacea with
+    DPO as in the paper, and rewarded soups (one DPO model per dimension, averaged by λ)."""
+    run = StageRun(context, "baseline_policies", workspace, settings)
+    outcomes = _train_all(run)
+    run.retire_other_parts()
+    return _result(run, outcomes)
+
+
+def _train_all(run: StageRun) -> list[Outcome]:
+    return [
+        run.make_artifact(
+            method,
+            lambda folder, checkpoints, method=method: _train_one(run, method, folder, checkpoints),
+        )
+        for method in run.plan.parts(run.stage)
+    ]
+
+
+def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> Made:
+    from panacea_lib.training import train_policy
+
+    result = train_policy(
+        run.problem,
+        method,
+        run.artifact("base_model"),
+        training_table(run, with_rewards=needs_rewards(run.problem, method)),
+        folder,
+        checkpoints,
+        run.plan.seed,
+        run.plan.max_steps,
+        run.reporter.listener(method),
+    )
+    cost = {name: [result.details[name]] for name in _COST}
+    curves = {name: [row[name] for row in result.curves] for name in _CURVE}
+    return Made(
+        {
+            "policies": pa.table({"method": [method], **cost}),
+            "training_curves": pa.table({"method": [method] * len(result.curves), **curves}),
+        },
+        result.details,
+    )
+
+
+def _result(run: StageRun, outcomes: list[Outcome]) -> dg.MaterializeResult:
+    """With the cost of each policy, and how its loss went."""
+    parts = run.plan.parts(run.stage)
+    if not parts:  # a problem may do without baselines
+        return run.result(outcomes)
+    from panacea_lib.report import curves_picture
+
+    cost = pa.concat_tables([run.rows("policies", run.stage, part) for part in parts])
+    curves = pa.concat_tables([run.rows("training_curves", run.stage, part) for part in parts])
+    return run.result(
+        outcomes,
+        {"loss": picture(curves_picture(curves), "loss by step"), "cost": small_table(cost)},
+    )

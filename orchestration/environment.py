@@ -1,0 +1,73 @@
+"""What must be set before Dagster or a model library is imported: where, and how quietly."""
+
+import logging
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+from panacea_lib.plan import is_offline
+from panacea_lib.problem import Problem
+from panacea_lib.workspace import PROJECT_ROOT, Workspace
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_PATH_VARIABLES = ("PANACEA_HOME", "PANACEA_ARTIFACTS")
+_CHATTY = ("transformers", "bitsandbytes", "datasets", "huggingface_hub", "trl", "peft", "dagster")
+
+
+def enter_workspace(workspace: Workspace) -> None:
+    """Make the workspace the working directory and DAGSTER_HOME, so that there is one instance.
+
+    Relative paths in `dagster.yaml` are relative to the working directory. Relative paths in the
+    variables that people set were meant from where they stand, so those are made absolute first.
+    """
+    _anchor_variables(workspace)
+    root = workspace.root
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "dagster.yaml").exists():
+        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", root / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(root)
+    os.chdir(root)
+
+
+def _anchor_variables(workspace: Workspace) -> None:
+    problems = os.environ.get("PANACEA_PROBLEMS", "")
+    if problems:
+        folders = [str(Path(p).expanduser().resolve()) for p in problems.split(os.pathsep) if p]
+        os.environ["PANACEA_PROBLEMS"] = os.pathsep.join(folders)
+    named = set(_PATH_VARIABLES)
+    for folder in workspace.problem_dirs:
+        for file in folder.glob("*.yaml"):
+            named.update(_VARIABLE.findall(file.read_text("utf-8")))
+    for name in named:
+        value = os.environ.get(name, "")
+        if value and "://" not in value and Path(value).exists():
+            os.environ[name] = str(Path(value).resolve())
+
+
+def disable_telemetry() -> None:
+    """No library reports home; a value that is set already stays."""
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Dagster forks: avoids its warning
+
+
+def go_offline(problem: Problem) -> None:
+    """Keep the hub's library from asking the network where the problem needs nothing of it.
+
+    Read when the library is first imported: call this before.
+    """
+    if is_offline(problem):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def be_quiet() -> None:
+    """Let only errors through: the command line has a display of its own."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")

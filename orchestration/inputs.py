@@ -1,0 +1,124 @@
+"""What stages read of each other's rows, as the library wants it."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestration.stage import StageRun
+from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
+from panacea_lib.rewards.scale import RewardScale
+
+_PAIR_TEXTS = """
+select pairs.pair_id, pairs.split, prompts.text as prompt,
+    a.text as response_a, b.text as response_b,
+    pairs.response_a as id_a, pairs.response_b as id_b
+from facts.pairs
+join facts.prompts on prompts.key = $prompts and prompts.prompt_id = pairs.prompt_id
+join facts.responses a on a.key = $responses and a.response_id = pairs.response_a
+join facts.responses b on b.key = $responses and b.response_id = pairs.response_b
+where pairs.key = $pairs
+order by pairs.rowid
+"""
+_RESPONSE_TEXTS = """
+select responses.response_id, responses.prompt_id, responses.source, prompts.text as prompt,
+    responses.text
+from facts.responses
+join facts.prompts on prompts.key = $prompts and prompts.prompt_id = responses.prompt_id
+where responses.key = $responses
+order by responses.rowid
+"""
+
+
+def prompt_records(run: StageRun) -> list[PromptRecord]:
+    """All prompts, in their order."""
+    return from_table(run.rows("prompts", "prompts"), PromptRecord)
+
+
+def response_records(run: StageRun) -> list[ResponseRecord]:
+    """All responses, in their order."""
+    return from_table(run.rows("responses", "responses"), ResponseRecord)
+
+
+def pair_records(run: StageRun) -> list[PairRecord]:
+    """All pairs, in their order."""
+    return from_table(run.rows("pairs", "pairs"), PairRecord)
+
+
+def pair_texts(run: StageRun) -> pa.Table:
+    """Pairs with their texts: pair_id, split, prompt, response_a, response_b, id_a, id_b."""
+    stages = ("prompts", "responses", "pairs")
+    return run.warehouse.read(_PAIR_TEXTS, {stage: run.made(stage) for stage in stages})
+
+
+def response_texts(run: StageRun) -> pa.Table:
+    """Responses with their prompts: response_id, prompt_id, source, prompt, text."""
+    stages = ("prompts", "responses")
+    return run.warehouse.read(_RESPONSE_TEXTS, {stage: run.made(stage) for stage in stages})
+
+
+def label_matrix(run: StageRun, pair_ids: list[str], dimensions: list[str]) -> np.ndarray:
+    """P(a preferred) per pair and dimension, shape (N, m); NaN where it is unknown or failed."""
+    rows = run.rows("preference_labels", "preference_labels").to_pydict()
+    position = {pair: i for i, pair in enumerate(pair_ids)}
+    column = {dimension: j for j, dimension in enumerate(dimensions)}
+    matrix = np.full((len(pair_ids), len(dimensions)), np.nan)
+    for pair, dimension, label in zip(
+        rows["pair_id"], rows["dimension"], rows["label"], strict=True
+    ):
+        if label is not None and dimension in column and pair in position:
+            matrix[position[pair], column[dimension]] = label
+    return matrix
+
+
+def reward_matrix(run: StageRun, response_ids: list[str]) -> np.ndarray:
+    """Normalised rewards by the learned models, shape (N, m)."""
+    columns = []
+    for dimension in run.problem.dimension_names:
+        rows = run.rows("response_rewards", "response_rewards", dimension).to_pydict()
+        reward = dict(zip(rows["response_id"], rows["reward"], strict=True))
+        columns.append([reward[response] for response in response_ids])
+    return np.array(columns).T
+
+
+def training_table(run: StageRun, with_rewards: bool) -> pa.Table:
+    """The pairs a policy learns from: row, prompt, response_a, response_b, label, reward_delta.
+
+    `label` and `reward_delta` (reward of a less reward of b) have one entry per dimension; NaN is
+    unknown, and every reward is where it is not needed.
+    """
+    pairs = pair_texts(run)
+    pairs = pairs.filter(pc.equal(pairs["split"], "train"))
+    names = run.problem.dimension_names
+    labels = label_matrix(run, pairs["pair_id"].to_pylist(), names)
+    delta = np.full(labels.shape, np.nan)
+    if with_rewards:
+        a, b = (reward_matrix(run, pairs[column].to_pylist()) for column in ("id_a", "id_b"))
+        delta = a - b
+    texts = {name: pairs[name] for name in ("prompt", "response_a", "response_b")}
+    return pa.table(
+        {
+            "row": np.arange(pairs.num_rows),
+            **texts,
+            "label": pa.array(list(labels), pa.list_(pa.float64())),
+            "reward_delta": pa.array(list(delta), pa.list_(pa.float64())),
+        }
+    )
+
+
+def proxy_scale(run: StageRun) -> RewardScale:
+    """The scale of the learned rewards, shape (m,)."""
+    names = run.problem.dimension_names
+    parts = [_scale(run.details("response_rewards", name)["scale"]) for name in names]
+    mean, scale = (np.concatenate([getattr(p, name) for p in parts]) for name in ("mean", "scale"))
+    return RewardScale(mean, scale)
+
+
+def gold_scale(run: StageRun) -> RewardScale:
+    """The scale of the embedded world's gold rewards, shape (m,)."""
+    return _scale(run.details("preference_labels")["gold_scale"])
+
+
+def _scale(values: dict[str, Any]) -> RewardScale:
+    return RewardScale.from_dict(values)

@@ -1,0 +1,216 @@
+"""The one mechanism of all assets: find a product under its content key, or make and keep it.
+
+A product is rows in the warehouse and, for models, an artifact in the store. The artifact is kept
+first and the rows last, in one transaction, so a run that dies in between leaves rows to be
+restored from the artifact, never rows without one.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import dagster as dg
+import pyarrow as pa
+
+from orchestration.environment import disable_telemetry, go_offline
+from orchestration.progress import Context, Reporter
+from orchestration.resources import RunSettings, WorkspaceResource
+from panacea_lib.errors import MissingUpstreamError
+from panacea_lib.plan import Plan
+from panacea_lib.problem_files import find_problems, load_problem
+from panacea_lib.warehouse import Product
+
+Action = Literal["built", "reused", "restored"]
+_RECORD = "product.json"  # beside a model: its rows, should the warehouse lose them
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build hands over: rows per table of `facts`, and anything JSON holds."""
+
+    tables: dict[str, pa.Table]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a part of a stage came to be here."""
+
+    part: str
+    key: str
+    action: Action
+    seconds: float
+
+
+class StageRun:
+    """One stage of one problem in one Dagster run: what it may read, and what it makes."""
+
+    def __init__(
+        self, context: Context, stage: str, workspace: WorkspaceResource, settings: RunSettings
+    ) -> None:
+        """Read the problem and plan its keys.
+
+        InputError: no such problem any more, a bad file, or data that is missing.
+        """
+        disable_telemetry()
+        self.context = context
+        self.stage = stage
+        self.workspace = workspace.workspace
+        self.problem_file = find_problems(self.workspace)[context.partition_key]
+        self.problem = load_problem(self.problem_file, self.workspace)
+        go_offline(self.problem)  # before the first import of a model library
+        self.plan = Plan.of(self.problem, self.problem_file, settings.seed, settings.max_steps)
+        self.warehouse = workspace.warehouse()
+        self.store = workspace.store()
+        self.reporter = Reporter(context, stage)
+        self._force = settings.force
+
+    # ---- upstream
+
+    def rows(self, table: str, stage: str, part: str = "", order_by: str = "rowid") -> pa.Table:
+        """Rows of facts.`table` that `stage` made; MissingUpstreamError where it has not."""
+        return self.warehouse.rows(table, self.made(stage, part), order_by)
+
+    def details(self, stage: str, part: str = "") -> dict[str, Any]:
+        """What `stage` said of its product; MissingUpstreamError where it made none."""
+        key = self.made(stage, part)
+        found = self.warehouse.read("select details from facts.products where key = ?", [key])
+        return json.loads(found["details"][0].as_py())
+
+    def artifact(self, stage: str, part: str = "") -> Path:
+        """The model that `stage` made, to be read only; MissingUpstreamError where it made none."""
+        key = self.plan.key(stage, part)
+        if not self.store.is_complete(key):
+            raise self._missing(stage, part)
+        return self.store.fetch(key)
+
+    def made(self, stage: str, part: str = "") -> str:
+        """The key under which `stage` has made its rows; MissingUpstreamError where it has not."""
+        key = self.plan.key(stage, part)
+        if not self.warehouse.is_complete(key):
+            raise self._missing(stage, part)
+        return key
+
+    def _missing(self, stage: str, part: str) -> MissingUpstreamError:
+        name = self.problem.name
+        settings = f"seed {self.plan.seed}" + (
+            f" and at most {self.plan.max_steps} steps" if self.plan.max_steps else ""
+        )
+        what = f"{stage} ({part})" if part else stage
+        return MissingUpstreamError(
+            f"{self.stage} of {name} needs {what}, which is not there for {settings} and the "
+            f"problem as it is now: run `panacea materialize {name} --select {stage}` with the "
+            "same settings, or materialize that asset in the UI"
+        )
+
+    # ---- making
+
+    def make_rows(self, part: str, build: Callable[[], Made]) -> Outcome:
+        """Find the rows of a part, or build and save them."""
+        key = self.plan.key(self.stage, part)
+        if not self._force and self.warehouse.is_complete(key):
+            return self._reuse(part, key)
+        started = self._begin(part)
+        made = build()
+        seconds = perf_counter() - started
+        return self._save(part, key, made, seconds, "built")
+
+    def make_artifact(self, part: str, build: Callable[[Path, Path], Made]) -> Outcome:
+        """Find the artifact and the rows of a part, or build and keep them.
+
+        `build(folder, checkpoints)` fills `folder`, which becomes the artifact; `checkpoints` is
+        there again, as it was left, when an interrupted build is tried anew.
+        """
+        key = self.plan.key(self.stage, part)
+        if not self._force and self.store.is_complete(key):
+            if self.warehouse.is_complete(key):
+                return self._reuse(part, key)
+            return self._restore(part, key)
+        started = self._begin(part)
+        checkpoints = self.store.working_dir(key)
+        if self._force:  # anew means anew: not from where an earlier attempt stopped
+            shutil.rmtree(checkpoints)
+            checkpoints.mkdir()
+        with self.store.writer(key, replace=self._force) as folder:
+            made = build(folder, checkpoints)
+            seconds = perf_counter() - started
+            _write_record(folder, made, seconds)
+        return self._save(part, key, made, seconds, "built")
+
+    def retire_other_parts(self) -> None:
+        """Stop showing parts that the problem no longer names."""
+        self.warehouse.retire_parts(self.problem.name, self.stage, self.plan.parts(self.stage))
+
+    def _begin(self, part: str) -> float:
+        self.reporter.begin(part)
+        return perf_counter()
+
+    def _reuse(self, part: str, key: str) -> Outcome:
+        self.warehouse.mark_current(self.problem.name, self.stage, part, key)
+        self.reporter.end(part, f"reused  ({key[:8]} is here already)")
+        return Outcome(part, key, "reused", 0.0)
+
+    def _restore(self, part: str, key: str) -> Outcome:
+        """The rows from the record in the artifact: nothing is trained again."""
+        record = json.loads((self.store.fetch(key) / _RECORD).read_text("utf-8"))
+        tables = {name: pa.table(columns) for name, columns in record["tables"].items()}
+        made = Made(tables, record["details"])
+        return self._save(part, key, made, record["seconds"], "restored")
+
+    def _save(self, part: str, key: str, made: Made, seconds: float, action: Action) -> Outcome:
+        product = Product(
+            key=key,
+            stage=self.stage,
+            part=part,
+            problem=self.problem.name,
+            run_id=self.context.run.run_id,
+            seconds=seconds,
+            seed=self.plan.seed,
+            details=made.details,
+        )
+        self.warehouse.save_product(product, made.tables)
+        rows = sum(table.num_rows for table in made.tables.values())
+        self.reporter.end(part, f"{action}  {rows:,} rows in {seconds:.1f} s")
+        return Outcome(part, key, action, seconds)
+
+    # ---- telling
+
+    def result(
+        self, outcomes: list[Outcome], metadata: dict[str, Any] | None = None
+    ) -> dg.MaterializeResult:
+        """What Dagster records of the stage; `metadata` adds to counts, seconds, keys, action."""
+        counts = self._row_counts([outcome.key for outcome in outcomes])
+        actions = {outcome.action for outcome in outcomes} or {"nothing to make"}
+        keys = {outcome.part or self.stage: outcome.key for outcome in outcomes}
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(counts.values()),
+                "rows": dg.MetadataValue.json(counts),
+                "seconds": round(sum(outcome.seconds for outcome in outcomes), 2),
+                "action": actions.pop() if len(actions) == 1 else "partly reused",
+                "key": dg.MetadataValue.json(keys),
+                **(metadata or {}),
+            },
+            data_version=dg.DataVersion("+".join(keys.values())),
+        )
+
+    def _row_counts(self, keys: list[str]) -> dict[str, int]:
+        sql = "select row_counts from facts.products where list_contains(?, key)"
+        total: dict[str, int] = {}
+        for row in self.warehouse.read(sql, [keys])["row_counts"].to_pylist():
+            for table, count in json.loads(row).items():
+                total[table] = total.get(table, 0) + count
+        return total
+
+
+def _write_record(folder: Path, made: Made, seconds: float) -> None:
+    record = {
+        "tables": {name: table.to_pydict() for name, table in made.tables.items()},
+        "details": made.details,
+        "seconds": seconds,
+    }
+    (folder / _RECORD).write_text(json.dumps(record), encoding="utf-8")

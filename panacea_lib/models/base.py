@@ -1,0 +1,88 @@
+"""The base model of a problem: built or pointed to once, then loaded with its quantisation."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panacea_lib.models.chat import Tokenizer
+from panacea_lib.models.scratch import train_scratch_model
+from panacea_lib.problem import PretrainedModel, Quantization, ScratchModel
+from panacea_lib.training.progress import StepListener
+
+POINTER = "pretrained.json"
+
+
+def build_base_model(
+    config: ScratchModel | PretrainedModel,
+    corpus: Sequence[tuple[str, str]],
+    folder: Path,
+    seed: int,
+    on_step: StepListener | None = None,
+) -> dict[str, float]:
+    """Put the base model in `folder`: a trained one, or a pointer to a pretrained one.
+
+    Weights from the hub stay in the hub's own cache. Returns what there is to say of it.
+    """
+    if isinstance(config, ScratchModel):
+        return train_scratch_model(config, corpus, folder, seed, on_step)
+    pointer = {"model": config.model, "revision": config.revision}
+    (folder / POINTER).write_text(json.dumps(pointer, indent=1) + "\n", encoding="utf-8")
+    model, _ = load_base_model(folder, config.quantization)  # refuse now what cannot be loaded
+    return {"parameters": model.num_parameters()}
+
+
+def load_base_model(folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:
+    """Model (evaluation mode, frozen) and tokenizer (left padding, a pad token)."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, options = model_source(folder)
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model = AutoModelForCausalLM.from_pretrained(
+        source, **options, **quantized_loading(quantization)
+    )
+    return settle(model), tokenizer
+
+
+def model_source(folder: Path) -> tuple[str, dict[str, str]]:
+    """Where `from_pretrained` finds the weights: the folder, or what its pointer names."""
+    if not (folder / POINTER).exists():
+        return str(folder), {}
+    pointer = json.loads((folder / POINTER).read_text(encoding="utf-8"))
+    return pointer["model"], {"revision": pointer["revision"]}
+
+
+def quantized_loading(quantization: Quantization) -> dict[str, Any]:
+    """Keyword arguments of `from_pretrained` for a quantisation; bf16 arithmetic on a GPU."""
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "device_map": {"": 0} if on_gpu else "cpu"}
+    if quantization != "none":
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = (
+            BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+            )
+            if quantization == "nf4"
+            else BitsAndBytesConfig(load_in_8bit=True)
+        )
+    return options
+
+
+def settle(model: Any) -> Any:
+    """Evaluation mode, no gradients, and no in-place repacking of 4-bit weights.
+
+    On CPUs with avx512_bf16, bitsandbytes 0.50 repacks a `Linear4bit` at its first forward without
+    gradients; training afterwards is silently wrong.
+    """
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,281 @@
+"""Content keys: what each stage of a problem would make, told before anything is made.
+
+A key is the hash of all that a product follows from: the stage's version, its section of the
+configuration, the seed, the libraries that matter and the keys of its inputs; never a path, a time
+or a run. Equal keys mean equal products, so what is there under a key need not be made again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+from panacea_lib.data import file_hash, source_fingerprint
+from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
+from panacea_lib.problem_files import expand_hub_id, is_local
+
+STAGE_VERSIONS = {
+    "prompts": 1,
+    "base_model": 1,
+    "responses": 1,
+    "pairs": 1,
+    "preference_labels": 1,
+    "reward_models": 1,
+    "response_rewards": 1,
+    "panacea_policy": 1,
+    "baseline_policies": 1,
+    "generations": 1,
+    "pareto_front": 1,
+    "report": 1,
+}
+"""All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
+make something else of the same inputs: its products, and all that follow from them, are remade."""
+
+BASELINE_METHODS = {"dpo": "panacea_dpo", "rewarded_soups": "rewarded_soups"}
+"""What `baselines.methods` names → the method's name in tables, keys and `open_policy`."""
+
+_TEXT_LIBRARIES = ("torch", "transformers", "tokenizers")
+_TUNING_LIBRARIES = (*_TEXT_LIBRARIES, "peft", "trl")
+_LIBRARIES = {
+    "base_model": _TEXT_LIBRARIES,
+    "responses": _TEXT_LIBRARIES,
+    "reward_models": _TUNING_LIBRARIES,
+    "response_rewards": _TUNING_LIBRARIES,
+    "panacea_policy": _TUNING_LIBRARIES,
+    "baseline_policies": _TUNING_LIBRARIES,
+    "generations": _TUNING_LIBRARIES,
+    "pareto_front": ("numpy", "moocore"),
+}
+# Where a data section's data lies; what lies there is in the fingerprint.
+_PLACES = {"path", "dataset", "revision", "subset", "hub_split"}
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Installed versions of the libraries that some stage's product depends on."""
+    names = {name for names in _LIBRARIES.values() for name in names} | {"bitsandbytes"}
+    # "2.13.0+cpu" is another build of "2.13.0", not another version.
+    return {name: version(name).split("+")[0] for name in sorted(names)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The keys of one problem under one seed and one cap on training steps."""
+
+    problem: Problem
+    seed: int
+    max_steps: int | None
+    data_fingerprint: str
+    model_fingerprint: str
+    versions: Mapping[str, str]
+    _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        problem_file: Path,
+        seed: int | None = None,
+        max_steps: int | None = None,
+    ) -> Self:
+        """The plan with the data that is there now; `seed` None means the problem's own.
+
+        InputError where the data or a local model is missing (see `source_fingerprint`).
+        """
+        return cls(
+            problem=problem,
+            seed=problem.seed if seed is None else seed,
+            max_steps=max_steps,
+            data_fingerprint=source_fingerprint(problem, problem_file),
+            model_fingerprint=_model_fingerprint(problem, problem_file),
+            versions=library_versions(),
+        )
+
+    @property
+    def methods(self) -> list[str]:
+        """Everything that answers in the evaluation: the reference and all trained policies."""
+        return ["reference", "panacea", *self.parts("baseline_policies")]
+
+    def parts(self, stage: str) -> list[str]:
+        """The pieces of a stage that are made and kept one by one; [""] for one piece."""
+        match stage:
+            case "reward_models" | "response_rewards":
+                return self.problem.dimension_names
+            case "panacea_policy":
+                return ["panacea"]
+            case "baseline_policies":
+                named = dict.fromkeys(self.problem.baselines.methods)
+                return [BASELINE_METHODS[name] for name in named]
+            case "generations":
+                return self.methods
+        return [""]
+
+    def steps(self, configured: int) -> int:
+        """Optimiser steps of a policy or a reward model under `max_steps`."""
+        return configured if self.max_steps is None else min(configured, self.max_steps)
+
+    def policy_key(self, method: str) -> str:
+        """The key of a trained policy; "reference" is none."""
+        stage = "panacea_policy" if method == "panacea" else "baseline_policies"
+        return self.key(stage, method)
+
+    def keys(self, stage: str) -> dict[str, str]:
+        """Part → key."""
+        return {part: self.key(stage, part) for part in self.parts(stage)}
+
+    def key(self, stage: str, part: str = "") -> str:
+        """32 hexadecimal digits. ValueError for a stage or a part that the problem has not."""
+        if stage not in STAGE_VERSIONS or part not in self.parts(stage):
+            raise ValueError(f"problem {self.problem.name} has no stage {stage!r}, part {part!r}")
+        if (stage, part) not in self._keys:
+            self._keys[stage, part] = self._digest(stage, part=part, **self._content(stage, part))
+        return self._keys[stage, part]
+
+    def _digest(self, stage: str, **content: Any) -> str:
+        libraries = [*_LIBRARIES.get(stage, ())]
+        if libraries and stage != "base_model" and self.problem.base_model.quantization != "none":
+            libraries.append("bitsandbytes")
+        whole = {
+            "stage": stage,
+            "version": STAGE_VERSIONS[stage],
+            "seed": self.seed,
+            "libraries": {name: self.versions[name] for name in libraries},
+            **content,
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _content(self, stage: str, part: str) -> dict[str, Any]:
+        """What a product follows from, apart from its stage's version, libraries and the seed."""
+        p = self.problem
+        names = p.dimension_names
+        match stage:
+            case "prompts":
+                dimensions = [d.model_dump(mode="json") for d in p.dimensions]
+                return {"data": self._data(), "dimensions": dimensions}
+            case "base_model":
+                return self._base_content()
+            case "responses":
+                return {
+                    "data": self._data(),
+                    "base": self._loaded_base(),
+                    "reference": p.reference.model_dump(mode="json"),
+                }
+            case "pairs":
+                if isinstance(p.data, WorldData):
+                    return {"responses": self.key("responses"), "count": p.data.pairs}
+                return {"data": self._data()}
+            case "preference_labels":
+                return {"labels": {name: self._labels(name) for name in names}}
+            case "reward_models":
+                config = p.rewards.model_dump(mode="json")
+                return {
+                    "base": self._loaded_base(),
+                    "labels": self._labels(part),
+                    "rewards": config | {"steps": self.steps(p.rewards.steps)},
+                }
+            case "response_rewards":
+                models = self.key("reward_models", part)
+                return {"reward_model": models, "responses": self.key("responses")}
+            case "panacea_policy" | "baseline_policies":
+                return self._policy_content(part)
+            case "generations":
+                return self._generations_content(part)
+            case "pareto_front":
+                return {
+                    "generations": self.keys("generations"),
+                    "base": self._loaded_base(),
+                    "rewards": self.keys("response_rewards"),
+                    "labels": self.key("preference_labels"),
+                    "beta": p.beta,
+                    "evaluation": p.evaluation.model_dump(mode="json"),
+                }
+            case "report":
+                return {
+                    "problem": p.model_dump(mode="json", include={"name", "description", "owner"}),
+                    "keys": {s: self.keys(s) for s in STAGE_VERSIONS if s != "report"},
+                }
+        raise AssertionError(stage)
+
+    def _policy_content(self, method: str) -> dict[str, Any]:
+        p = self.problem
+        objective = p.training.method if method == "panacea" else method
+        # Neither changes the adapter: when it is saved on the way, and what `method` names here.
+        config = p.training.model_dump(mode="json", exclude={"checkpoint_every", "method"})
+        content = {
+            "base": self._loaded_base(),
+            "labels": {name: self._labels(name) for name in p.dimension_names},
+            "dimensions": p.dimension_names,  # their order is the order of λ
+            "objective": objective,
+            "beta": p.beta,
+            "training": config | {"steps": self.steps(p.training.steps)},
+        }
+        if needs_rewards(p, method):
+            content["rewards"] = self.keys("response_rewards")
+        return content
+
+    def _generations_content(self, method: str) -> dict[str, Any]:
+        p = self.problem
+        policy = {} if method == "reference" else {"policy": self.policy_key(method)}
+        return {
+            "data": self._data(),
+            "base": self._loaded_base(),
+            **policy,
+            "dimensions": p.dimension_names,
+            "judges": self.keys("response_rewards"),  # the reward models and their scale
+            "labels": self.key("preference_labels"),  # the gold scale
+            "evaluation": p.evaluation.model_dump(mode="json", exclude={"bootstrap"}),
+        }
+
+    def _data(self) -> dict[str, Any]:
+        """What the prompts (of a file also pairs and labels) follow from, but for dimensions."""
+        data = self.problem.data
+        apart = {"pairs"} if isinstance(data, WorldData) else _PLACES
+        config = data.model_dump(mode="json", exclude=apart)
+        return {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint, "as": config}
+
+    def _base_content(self) -> dict[str, Any]:
+        base = self.problem.base_model
+        config = base.model_dump(mode="json", exclude={"quantization", "model", "revision"})
+        content = {"base_model": config, "is": self.model_fingerprint}
+        if not isinstance(base, PretrainedModel):
+            content["data"] = self._data()
+        return content
+
+    def _loaded_base(self) -> list[str]:
+        """The base model as stages load it: quantised, from one artifact for all quantisations."""
+        return [self.key("base_model"), self.problem.base_model.quantization]
+
+    def _labels(self, dimension: str) -> str:
+        """The labels of one dimension, which do not depend on the others."""
+        pairs = self.key("pairs")
+        return self._digest("preference_labels", pairs=pairs, dimension=dimension)
+
+
+def needs_rewards(problem: Problem, method: str) -> bool:
+    """Whether a policy's training looks at rewards, not only at labels."""
+    return method == "panacea" and problem.training.method == "reward_distillation"
+
+
+def is_offline(problem: Problem) -> bool:
+    """Whether nothing of the problem comes from the hub."""
+    base, data = problem.base_model, problem.data
+    hub_base = isinstance(base, PretrainedModel) and not is_local(base.model)
+    hub_data = isinstance(data, HubData) and not is_local(data.dataset)
+    return not hub_base and not hub_data
+
+
+def _model_fingerprint(problem: Problem, problem_file: Path) -> str:
+    """What a pretrained model is: the files of a local directory, or a hub id and a revision."""
+    base = problem.base_model
+    if not isinstance(base, PretrainedModel):
+        return "scratch"
+    if not is_local(base.model):
+        return f"{base.model}@{base.revision}"
+    folder = Path(expand_hub_id(base.model, problem_file))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = [[path.relative_to(folder).as_posix(), file_hash(path)] for path in files]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

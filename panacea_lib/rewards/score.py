@@ -1,0 +1,90 @@
+"""Scores of a reward model, and how good they are on held-out pairs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from panacea_lib.models.chat import encode_prompts, encode_responses
+from panacea_lib.problem import Quantization
+from panacea_lib.rewards.train import load_classifier, truncate
+
+_BATCH_TOKENS = 16_384
+
+
+def score_responses(
+    base_folder: Path,
+    quantization: Quantization,
+    reward_folder: Path,
+    max_length: int,
+    prompts: list[str],
+    responses: list[str],
+) -> np.ndarray:
+    """Raw scores of the responses, one prompt beside each; shape (N,).
+
+    Equal (prompt, response) texts are scored once. Batches hold rows of like length.
+    """
+    from peft import PeftModel
+
+    model, tokenizer = load_classifier(base_folder, quantization)
+    model = PeftModel.from_pretrained(model, str(reward_folder)).eval()
+    unique = {pair: i for i, pair in enumerate(dict.fromkeys(zip(prompts, responses, strict=True)))}
+    prompt_ids = encode_prompts(tokenizer, [prompt for prompt, _ in unique])
+    response_ids = encode_responses(tokenizer, [response for _, response in unique])
+    rows = [truncate(p, r, max_length) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    scores = _score_rows(model, tokenizer.pad_token_id, rows)
+    return scores[[unique[pair] for pair in zip(prompts, responses, strict=True)]]
+
+
+@torch.inference_mode()
+def _score_rows(model: Any, pad: int, rows: list[list[int]]) -> np.ndarray:
+    """The score of every row of token ids, in the rows' order."""
+    scores = np.empty(len(rows))
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    start = 0
+    while start < len(order):
+        width = len(rows[order[start]])
+        chunk = order[start : start + max(1, _BATCH_TOKENS // (width + 8))]
+        width = len(rows[chunk[-1]])
+        ids = torch.tensor([rows[i] + [pad] * (width - len(rows[i])) for i in chunk])
+        mask = torch.tensor([[1] * len(rows[i]) + [0] * (width - len(rows[i])) for i in chunk])
+        logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+        scores[chunk] = logits.squeeze(-1).float().cpu().numpy()
+        start += len(chunk)
+    return scores
+
+
+def reward_model_metrics(
+    margins: np.ndarray, labels: np.ndarray, gold_probability: np.ndarray | None = None
+) -> list[dict[str, Any]]:
+    """Rows (metric, value, low, high, n) on held-out pairs; ties are left out.
+
+    margins: reward of a less reward of b, shape (N,); labels: P(a preferred), (N,);
+    gold_probability: the true P(a preferred) where it is known. `accuracy` counts agreement with
+    the label (a Wilson interval of 95 %), `majority` is what always naming the commoner side
+    gets, `best_possible` what the true probability gets on these very labels.
+    """
+    kept = labels != 0.5
+    margins, labels = margins[kept], labels[kept]
+    first, n = labels > 0.5, int(kept.sum())
+    rows = [_share("accuracy", (margins > 0) == first)]
+    majority = max(first.mean(), 1 - first.mean()) if n else np.nan
+    rows.append({"metric": "majority", "value": float(majority), "low": None, "high": None, "n": n})
+    if gold_probability is not None:
+        rows.append(_share("best_possible", (gold_probability[kept] > 0.5) == first))
+    loss = np.logaddexp(0, -np.where(first, margins, -margins)).mean() if n else np.nan
+    rows.append({"metric": "log_loss", "value": float(loss), "low": None, "high": None, "n": n})
+    return rows
+
+
+def _share(metric: str, hits: np.ndarray) -> dict[str, Any]:
+    """A share with its Wilson score interval (Wilson 1927), z = 1.96."""
+    n = len(hits)
+    if n == 0:
+        return {"metric": metric, "value": None, "low": None, "high": None, "n": 0}
+    z, share = 1.96, hits.mean()
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    low, high = float(centre - half), float(centre + half)
+    return {"metric": metric, "value": float(share), "low": low, "high": high, "n": n}
