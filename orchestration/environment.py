@@ -1,9 +1,11 @@
 """What must be set before Dagster or a model library is imported: where, and how quietly."""
 
+import atexit
 import logging
 import os
 import re
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -71,3 +73,11 @@ def be_quiet() -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
+    atexit.register(_mute_stderr)  # registered first, so run last
+
+
+def _mute_stderr() -> None:
+    """For what is left of this process: once torch is loaded, DuckDB's binding (nanobind) lists
+    pages of "leaked" types when the interpreter is torn down."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

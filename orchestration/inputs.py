@@ -89,7 +89,7 @@ def training_table(run: StageRun, with_rewards: bool) -> pa.Table:
     unknown, and every reward is where it is not needed.
     """
     pairs = pair_texts(run)
-    pairs = pairs.filter(pc.equal(pairs["split"], "train"))
+    pairs = pairs.filter(pc.field("split") == "train")
     names = run.problem.dimension_names
     labels = label_matrix(run, pairs["pair_id"].to_pylist(), names)
     delta = np.full(labels.shape, np.nan)

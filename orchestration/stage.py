@@ -68,6 +68,7 @@ class StageRun:
         self.store = workspace.store()
         self.reporter = Reporter(context, stage)
         self._force = settings.force
+        self._found: set[str] = set()  # keys seen to be complete: asking costs a connection
 
     # ---- upstream
 
@@ -91,8 +92,10 @@ class StageRun:
     def made(self, stage: str, part: str = "") -> str:
         """The key under which `stage` has made its rows; MissingUpstreamError where it has not."""
         key = self.plan.key(stage, part)
-        if not self.warehouse.is_complete(key):
-            raise self._missing(stage, part)
+        if key not in self._found:
+            if not self.warehouse.is_complete(key):
+                raise self._missing(stage, part)
+            self._found.add(key)
         return key
 
     def _missing(self, stage: str, part: str) -> MissingUpstreamError:
@@ -150,6 +153,7 @@ class StageRun:
         return perf_counter()
 
     def _reuse(self, part: str, key: str) -> Outcome:
+        self._found.add(key)
         self.warehouse.mark_current(self.problem.name, self.stage, part, key)
         self.reporter.end(part, f"reused  ({key[:8]} is here already)")
         return Outcome(part, key, "reused", 0.0)
@@ -174,7 +178,8 @@ class StageRun:
         )
         self.warehouse.save_product(product, made.tables)
         rows = sum(table.num_rows for table in made.tables.values())
-        self.reporter.end(part, f"{action}  {rows:,} rows in {seconds:.1f} s")
+        what = f"{rows:,} rows in " if rows else ""
+        self.reporter.end(part, f"{action}  {what}{seconds:.1f} s")
         return Outcome(part, key, action, seconds)
 
     # ---- telling

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from panacea_lib.models.chat import Tokenizer, decode_responses, encode_prompts
-from panacea_lib.training.progress import StepListener
+from panacea_lib.trainers import StepListener
 
 TokenRows = list[list[int]]
 

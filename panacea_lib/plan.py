@@ -118,11 +118,6 @@ class Plan:
         """Optimiser steps of a policy or a reward model under `max_steps`."""
         return configured if self.max_steps is None else min(configured, self.max_steps)
 
-    def policy_key(self, method: str) -> str:
-        """The key of a trained policy; "reference" is none."""
-        stage = "panacea_policy" if method == "panacea" else "baseline_policies"
-        return self.key(stage, method)
-
     def keys(self, stage: str) -> dict[str, str]:
         """Part → key."""
         return {part: self.key(stage, part) for part in self.parts(stage)}
@@ -219,7 +214,7 @@ class Plan:
 
     def _generations_content(self, method: str) -> dict[str, Any]:
         p = self.problem
-        policy = {} if method == "reference" else {"policy": self.policy_key(method)}
+        policy = {} if method == "reference" else {"policy": self.key(policy_stage(method), method)}
         return {
             "data": self._data(),
             "base": self._loaded_base(),
@@ -233,7 +228,7 @@ class Plan:
     def _data(self) -> dict[str, Any]:
         """What the prompts (of a file also pairs and labels) follow from, but for dimensions."""
         data = self.problem.data
-        apart = {"pairs"} if isinstance(data, WorldData) else _PLACES
+        apart = {"pairs", "annotators"} if isinstance(data, WorldData) else _PLACES
         config = data.model_dump(mode="json", exclude=apart)
         return {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint, "as": config}
 
@@ -251,8 +246,16 @@ class Plan:
 
     def _labels(self, dimension: str) -> str:
         """The labels of one dimension, which do not depend on the others."""
-        pairs = self.key("pairs")
-        return self._digest("preference_labels", pairs=pairs, dimension=dimension)
+        data, pairs = self.problem.data, self.key("pairs")
+        annotators = data.annotators if isinstance(data, WorldData) else None
+        return self._digest(
+            "preference_labels", pairs=pairs, dimension=dimension, annotators=annotators
+        )
+
+
+def policy_stage(method: str) -> str:
+    """The stage that trains a method; the reference policy has none."""
+    return "panacea_policy" if method == "panacea" else "baseline_policies"
 
 
 def needs_rewards(problem: Problem, method: str) -> bool:

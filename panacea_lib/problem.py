@@ -42,6 +42,7 @@ class WorldData(Strict):
     kind: Literal["world"]
     prompts: Annotated[int, Field(ge=20, description="distinct prompts, all splits together")] = 600
     pairs: Annotated[int, Field(ge=20, description="labelled pairs, train and validation")] = 6000
+    annotators: Annotated[int, Field(gt=0, description="votes per pair and dimension")] = 3
     split: Split = Split()
 
 

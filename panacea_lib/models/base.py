@@ -11,7 +11,7 @@ import torch
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.models.scratch import train_scratch_model
 from panacea_lib.problem import PretrainedModel, Quantization, ScratchModel
-from panacea_lib.training.progress import StepListener
+from panacea_lib.trainers import StepListener
 
 POINTER = "pretrained.json"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import ScratchModel
-from panacea_lib.training.progress import ProgressCallback, StepListener, quiet
+from panacea_lib.trainers import ProgressCallback, StepListener, quiet
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
 _TEMPLATE = (

@@ -1,5 +1,4 @@
-"""Reward models: one per dimension, trained by TRL, scored in batches, put on one scale."""
+"""Reward models: one per dimension, trained by TRL, scored in batches, put on one scale.
 
-from panacea_lib.rewards.scale import RewardScale
-
-__all__ = ["RewardScale"]
+`scale` is light; `train` and `score` import torch, so name them in full.
+"""

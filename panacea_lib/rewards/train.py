@@ -1,13 +1,24 @@
 """A reward model for one dimension: TRL's RewardTrainer on the base model, LoRA + score head."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from panacea_lib.models.base import model_source, quantized_loading, settle
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import Quantization, RewardTraining
-from panacea_lib.training.progress import ProgressCallback, StepListener, quiet
+from panacea_lib.trainers import ProgressCallback, StepListener, quiet, trainer_device
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPair:
+    """Two responses to one prompt and P(a preferred over b) on one dimension, in [0, 1]."""
+
+    prompt: str
+    response_a: str
+    response_b: str
+    label: float
 
 
 def load_classifier(base_folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:
@@ -25,13 +36,16 @@ def load_classifier(base_folder: Path, quantization: Quantization) -> tuple[Any,
     return settle(model), tokenizer
 
 
-def _dataset(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str, str]], longest: int) -> Any:
+def _dataset(tokenizer: Tokenizer, pairs: Sequence[LabelledPair], longest: int) -> Any:
     import datasets
 
-    prompts = encode_prompts(tokenizer, [prompt for prompt, _, _ in pairs])
-    columns = {}
-    for name, position in (("chosen_ids", 1), ("rejected_ids", 2)):
-        responses = encode_responses(tokenizer, [pair[position] for pair in pairs])
+    prompts = encode_prompts(tokenizer, [pair.prompt for pair in pairs])
+    columns: dict[str, Any] = {"label": [pair.label for pair in pairs]}
+    for name, texts in (
+        ("chosen_ids", [pair.response_a for pair in pairs]),
+        ("rejected_ids", [pair.response_b for pair in pairs]),
+    ):
+        responses = encode_responses(tokenizer, texts)
         columns[name] = [truncate(p, r, longest) for p, r in zip(prompts, responses, strict=True)]
     return datasets.Dataset.from_dict(columns)
 
@@ -48,25 +62,26 @@ def train_reward_model(
     base_folder: Path,
     quantization: Quantization,
     max_length: int,
-    pairs: Sequence[tuple[str, str, str]],
+    pairs: Sequence[LabelledPair],
     folder: Path,
     seed: int,
     on_step: StepListener | None = None,
 ) -> dict[str, float]:
-    """Train on (prompt, chosen, rejected) texts and save the adapter in `folder`.
+    """Train on labelled pairs and save the adapter in `folder`.
 
-    Raises ValueError without a single pair. Returns steps, pairs and the last losses (nats).
+    Raises ValueError where no pair prefers one side. Returns steps, pairs and the last losses (nats).
     """
     from peft import LoraConfig
     from transformers import set_seed
     from trl.trainer.reward_config import RewardConfig
-    from trl.trainer.reward_trainer import RewardTrainer
 
-    if not pairs:
+    from panacea_lib.rewards.soft_trainer import SoftLabelCollator, SoftLabelRewardTrainer
+
+    if all(pair.label == 0.5 for pair in pairs):
         raise ValueError("no pair with a preference to train a reward model on")
     set_seed(seed)  # the new score head is drawn here, before the trainer seeds itself
     model, tokenizer = load_classifier(base_folder, quantization)
-    trainer = RewardTrainer(
+    trainer = SoftLabelRewardTrainer(
         model=model,
         args=RewardConfig(
             output_dir=str(folder / "trainer"),
@@ -83,6 +98,7 @@ def train_reward_model(
         ),
         train_dataset=_dataset(tokenizer, pairs, max_length),
         processing_class=tokenizer,
+        data_collator=SoftLabelCollator(tokenizer.pad_token_id),
         peft_config=LoraConfig(
             task_type="SEQ_CLS",
             r=config.rank,
@@ -96,18 +112,3 @@ def train_reward_model(
     trainer.model.save_pretrained(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {"steps": config.steps, "pairs": len(pairs), "loss": losses[-1]}
-
-
-def trainer_device() -> dict[str, Any]:
-    """The arguments every TRL trainer here shares; TRL's defaults assume a GPU with bf16."""
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    return {
-        "use_cpu": not on_gpu,
-        "bf16": on_gpu,
-        "gradient_checkpointing": False,
-        "report_to": [],
-        "disable_tqdm": True,
-        "dataloader_pin_memory": on_gpu,
-    }

@@ -1,7 +1,7 @@
 """TRL's DPO trainer, taught to see m dimensions and a preference vector per row.
 
-TRL does the reference log probabilities, the batching, the schedule and the checkpoints; one
-override of its loss (`_compute_loss`, private: `tests/test_contracts.py` watches it) does the rest.
+TRL does the batching, the schedule and the checkpoints; one override of its loss (`_compute_loss`,
+private: `tests/test_contracts.py` watches it) does the rest.
 """
 
 from dataclasses import dataclass
@@ -37,8 +37,9 @@ class PanaceaPairTrainer(DPOTrainer):
     """Trains a Panacea adapter, or a plain LoRA at a fixed λ, on pairs of responses a and b.
 
     The dataset holds token ids (`prompt_ids`, `chosen_ids` = a, `rejected_ids` = b), `row`,
-    `label` (m, NaN unknown) and `reward_delta` (m). `fixed_preference` (m,) replaces the draws,
-    and then the model is called without λ: that is how the LoRA baselines are trained.
+    `label` (m, NaN unknown), `reward_delta` (m), and the reference policy's log probabilities as
+    TRL names them (`ref_chosen_logps`, `ref_rejected_logps`). `fixed_preference` (m,) replaces the
+    draws, and then the model is called without λ: that is how the LoRA baselines are trained.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class PanaceaPairTrainer(DPOTrainer):
         self._preferences = preferences
         self._fixed_preference = fixed_preference
         self._coverage = coverage
-        args.precompute_ref_log_probs = True
         super().__init__(args=args, train_dataset=train_dataset, **kwargs)
         # TRL casts the adapter to bf16 on quantised bases; σ and s move in smaller steps than that.
         for parameter in self.model.parameters():
@@ -75,11 +75,6 @@ class PanaceaPairTrainer(DPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *EXTRA_COLUMNS]))
-
-    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
-        """TRL's, without the columns that the model does not take."""
-        known = {name: value for name, value in inputs.items() if name not in EXTRA_COLUMNS}
-        return super().compute_ref_log_probs(model, known)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         preference = self._preference_of(inputs["row"])

@@ -13,12 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from panacea_lib.generation import TokenRows, sequence_logprobs
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import Method, PolicyTraining, Quantization, Strict
-from panacea_lib.training.progress import ProgressCallback, StepListener, quiet
+from panacea_lib.trainers import ProgressCallback, StepListener, quiet, trainer_device
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+_REFERENCE_BATCH_TOKENS = 16_384
 
 
 class TrainConfig(Strict):
@@ -68,7 +72,6 @@ def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = Non
 def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener | None) -> Any:
     from trl.trainer.dpo_config import DPOConfig
 
-    from panacea_lib.rewards.train import trainer_device
     from panacea_lib.training.pair_trainer import PairCollator, PanaceaPairTrainer
 
     model, tokenizer = load_base_model(Path(config.base_model), config.quantization)
@@ -87,7 +90,6 @@ def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener
         save_steps=numbers.checkpoint_every,
         save_total_limit=2,
         logging_steps=max(1, numbers.steps // 50),
-        precompute_ref_batch_size=4 * numbers.batch_size,
         **{**trainer_device(), "gradient_checkpointing": numbers.gradient_checkpointing},
     )
     trainer = PanaceaPairTrainer(
@@ -97,7 +99,7 @@ def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener
         fixed_preference=config.fixed_preference,
         model=model,
         args=arguments,
-        train_dataset=_dataset(config, tokenizer),
+        train_dataset=_dataset(config, model, tokenizer),
         processing_class=tokenizer,
         data_collator=PairCollator(tokenizer.pad_token_id, max_length=config.max_length),
         peft_config=_adapter_config(config),
@@ -125,8 +127,12 @@ def _adapter_config(config: TrainConfig) -> Any:
     )
 
 
-def _dataset(config: TrainConfig, tokenizer: Tokenizer) -> Any:
-    """The pairs file as token ids, prompts truncated so that every response is seen whole."""
+def _dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Any:
+    """The pairs file as token ids with the reference's log probabilities.
+
+    Prompts lose their beginning, so that every response is seen whole; no row is longer than
+    `max_length`. `model` is still the bare base model: the reference policy.
+    """
     import datasets
     import pyarrow.parquet as parquet
 
@@ -136,12 +142,17 @@ def _dataset(config: TrainConfig, tokenizer: Tokenizer) -> Any:
     a = encode_responses(tokenizer, table["response_a"].to_pylist())
     b = encode_responses(tokenizer, table["response_b"].to_pylist())
     prompts = encode_prompts(tokenizer, table["prompt"].to_pylist())
-    room = [max(1, config.max_length - max(len(x), len(y))) for x, y in zip(a, b, strict=True)]
+    a, b = ([row[: config.max_length - 1] for row in rows] for rows in (a, b))
+    room = [config.max_length - max(len(x), len(y)) for x, y in zip(a, b, strict=True)]
+    prompts = [p[-keep:] for p, keep in zip(prompts, room, strict=True)]
+    logps = reference_logprobs(model, tokenizer, prompts + prompts, a + b)
     return datasets.Dataset.from_dict(
         {
-            "prompt_ids": [p[-keep:] for p, keep in zip(prompts, room, strict=True)],
+            "prompt_ids": prompts,
             "chosen_ids": a,
             "rejected_ids": b,
+            "ref_chosen_logps": logps[: len(a)],
+            "ref_rejected_logps": logps[len(a) :],
             "row": list(range(table.num_rows)),
             "label": table["label"].to_pylist(),
             "reward_delta": table["reward_delta"].to_pylist(),
@@ -152,12 +163,36 @@ def _dataset(config: TrainConfig, tokenizer: Tokenizer) -> Any:
                     name: datasets.List(datasets.Value("int32"))
                     for name in ("prompt_ids", "chosen_ids", "rejected_ids")
                 },
+                "ref_chosen_logps": datasets.Value("float32"),
+                "ref_rejected_logps": datasets.Value("float32"),
                 "row": datasets.Value("int64"),
                 "label": datasets.List(datasets.Value("float32")),
                 "reward_delta": datasets.List(datasets.Value("float32")),
             }
         ),
     )
+
+
+def reference_logprobs(
+    model: Any, tokenizer: Tokenizer, prompts: TokenRows, responses: TokenRows
+) -> list[float]:
+    """log π_ref of each response in nats; equal (prompt, response) rows are computed once.
+
+    TRL's own pass goes pair by pair; here a response costs one forward however many pairs it is
+    in, in batches of like length.
+    """
+    rows = [(tuple(p), tuple(r)) for p, r in zip(prompts, responses, strict=True)]
+    unique = sorted(set(rows), key=lambda row: (len(row[0]) + len(row[1]), row))
+    logps: dict[Any, float] = {}
+    start = 0
+    while start < len(unique):
+        width = sum(map(len, unique[start]))
+        chunk = unique[start : start + max(1, _REFERENCE_BATCH_TOKENS // (width + 8))]
+        asked, answered = [list(p) for p, _ in chunk], [list(r) for _, r in chunk]
+        values = sequence_logprobs(model, tokenizer, asked, answered).tolist()
+        logps |= dict(zip(chunk, values, strict=True))
+        start += len(chunk)
+    return [logps[row] for row in rows]
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:

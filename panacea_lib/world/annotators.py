@@ -1,4 +1,4 @@
-"""Annotators of the embedded world: honest, and noisy as Bradley-Terry says people are."""
+"""Annotators of the embedded world: honest, and as noisy as Bradley-Terry says people are."""
 
 import numpy as np
 
@@ -45,13 +45,21 @@ def annotate(
     pairs: list[PairRecord],
     dimensions: list[str],
     scale: RewardScale,
+    annotators: int,
     seed: int,
 ) -> list[LabelRecord]:
-    """One hard label per pair and dimension, drawn from `preference_probability`."""
+    """One label per pair and dimension: the share of `annotators` votes for a, each drawn from
+    `preference_probability` on its own."""
     probability = preference_probability(prompts, responses, pairs, dimensions, scale)
-    drawn = np.random.default_rng((seed, 4)).random(probability.shape) < probability
+    votes = [
+        # A stream per dimension: its labels are the same whichever others there are.
+        np.random.default_rng((seed, 4, int.from_bytes(dimension.encode()))).binomial(annotators, p)
+        for dimension, p in zip(dimensions, probability.T, strict=True)
+    ]
+    label = np.stack(votes, axis=1) / annotators
+    who = f"{annotators} simulated"
     return [
-        LabelRecord(pair.pair_id, dimension, float(drawn[i, j]), "ok", "world", "world", None, None)
+        LabelRecord(pair.pair_id, dimension, float(label[i, j]), "ok", "world", who, None, None)
         for i, pair in enumerate(pairs)
         for j, dimension in enumerate(dimensions)
     ]

@@ -120,7 +120,7 @@ def responses(
 
     outcome = run.make_rows("", build)
     table = run.rows("responses", "responses")
-    examples = table.filter(pc.equal(table["source"], REFERENCE))["text"][:5].to_pylist()
+    examples = table.filter(pc.field("source") == REFERENCE)["text"][:5].to_pylist()
     shown = "\n".join(f"- {text}" for text in examples)
     return run.result([outcome], {"samples of the base model": dg.MetadataValue.md(shown)})
 

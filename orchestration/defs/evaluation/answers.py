@@ -1,15 +1,19 @@
 """One method's answers to the held-out prompts, with their rewards."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from orchestration.inputs import gold_scale, prompt_records, proxy_scale
 from orchestration.stage import Made, StageRun
-from panacea_lib.evaluation.grid import preference_grid
+from panacea_lib.plan import policy_stage
 from panacea_lib.problem import WorldData
 from panacea_lib.records import PromptRecord, content_id
+
+if TYPE_CHECKING:
+    from panacea_lib.sampling import Generation
 
 
 def held_out_prompts(run: StageRun) -> list[PromptRecord]:
@@ -21,28 +25,12 @@ def held_out_prompts(run: StageRun) -> list[PromptRecord]:
 
 def answer_one(run: StageRun, method: str) -> Made:
     """Rows of preference_grid, generations and generation_rewards."""
-    from panacea_lib.policy import open_policy, sample_policy
+    from panacea_lib.evaluation import preference_grid
 
-    config, problem = run.problem.evaluation, run.problem
+    problem = run.problem
     asked = held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
-    policy = open_policy(
-        method,
-        _policy_folder(run, method),
-        run.artifact("base_model"),
-        problem.base_model.quantization,
-        problem.dimension_names,
-    )
-    found = sample_policy(
-        policy,
-        [record.text for record in asked],
-        grid,
-        config.samples,
-        config.max_new_tokens,
-        config.batch_size,
-        run.plan.seed,
-        run.reporter.listener(method),
-    )
+    found = _sample(run, method, [record.text for record in asked], grid)
     prompt_ids = [asked[g.prompt].prompt_id for g in found]
     ids = [
         content_id("generation", method, str(g.point), prompt, str(g.sample))
@@ -74,11 +62,27 @@ def answer_one(run: StageRun, method: str) -> Made:
     )
 
 
-def _policy_folder(run: StageRun, method: str) -> Path | None:
+def _sample(run: StageRun, method: str, prompts: list[str], grid: np.ndarray) -> "list[Generation]":
+    from panacea_lib.policy import open_policy
+    from panacea_lib.sampling import sample_policy, sample_reference
+
+    config, base = run.problem.evaluation, run.problem.base_model
+    policy = open_policy(
+        method,
+        _policy_folder(run, method),
+        run.artifact("base_model"),
+        base.quantization,
+        run.problem.dimension_names,
+    )
+    how = (config.max_new_tokens, config.batch_size, run.plan.seed, run.reporter.listener(method))
     if method == "reference":
-        return None
-    stage = "panacea_policy" if method == "panacea" else "baseline_policies"
-    return run.artifact(stage, method)
+        # As many answers in all as any other method gives: the estimated ruler rests on them.
+        return sample_reference(policy, prompts, config.samples * len(grid), *how)
+    return sample_policy(policy, prompts, grid, config.samples, *how)
+
+
+def _policy_folder(run: StageRun, method: str) -> Path | None:
+    return None if method == "reference" else run.artifact(policy_stage(method), method)
 
 
 def _proxy_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:

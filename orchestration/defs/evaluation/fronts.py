@@ -1,22 +1,18 @@
 """Stored answers → samples, a ruler, and the tables of every front."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 
 from orchestration.defs.evaluation.answers import held_out_prompts
 from orchestration.inputs import gold_scale
 from orchestration.stage import StageRun
-from panacea_lib.evaluation import (
-    PolicySamples,
-    Ruler,
-    estimated_ruler,
-    evaluate_fronts,
-    exact_ruler,
-    preference_grid,
-    reference_samples,
-)
 from panacea_lib.problem import WorldData
 from panacea_lib.records import PromptRecord
+
+if TYPE_CHECKING:
+    from panacea_lib.evaluation import PolicySamples, Ruler
 
 FRONT_TABLES = ("front_rewards", "front_values", "front_metrics")
 _REWARDS = """
@@ -34,6 +30,8 @@ def judges(run: StageRun) -> list[str]:
 
 def measure(run: StageRun) -> dict[str, pa.Table]:
     """The rows of all front tables: every method, by every judge."""
+    from panacea_lib.evaluation import estimated_ruler, evaluate_fronts, preference_grid
+
     problem, asked = run.problem, held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
     found = []
@@ -59,8 +57,10 @@ def measure(run: StageRun) -> dict[str, pa.Table]:
     return {name: pa.concat_tables([getattr(f, name) for f in found]) for name in FRONT_TABLES}
 
 
-def _samples(run: StageRun, method: str, judge: str, asked: list[PromptRecord]) -> PolicySamples:
+def _samples(run: StageRun, method: str, judge: str, asked: list[PromptRecord]) -> "PolicySamples":
     """One method's stored answers; the reference is the first of `plan.methods`."""
+    from panacea_lib.evaluation import PolicySamples, reference_samples
+
     key = run.made("generations", method)
     rows = run.rows("generations", "generations", method)
     reward = np.stack(
@@ -91,7 +91,8 @@ def _outside(prompts: list[str], texts: list[str]) -> np.ndarray:
     )
 
 
-def _exact_ruler(run: StageRun, asked: list[PromptRecord], grid: np.ndarray) -> Ruler:
+def _exact_ruler(run: StageRun, asked: list[PromptRecord], grid: np.ndarray) -> "Ruler":
+    from panacea_lib.evaluation import exact_ruler
     from panacea_lib.models.base import load_base_model
     from panacea_lib.world.exact import enumerate_reference
     from panacea_lib.world.grammar import all_prompts
@@ -110,7 +111,7 @@ def _exact_ruler(run: StageRun, asked: list[PromptRecord], grid: np.ndarray) -> 
     return exact_ruler(enumeration, grid, run.problem.beta)
 
 
-def _by_prompt(reference: PolicySamples, prompts: int) -> np.ndarray:
+def _by_prompt(reference: "PolicySamples", prompts: int) -> np.ndarray:
     """Rewards of the reference samples, shape (P, n, m); every prompt has as many."""
     order = np.argsort(reference.prompt, kind="stable")
     return reference.reward[order].reshape(prompts, -1, reference.reward.shape[1])

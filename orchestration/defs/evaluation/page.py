@@ -1,37 +1,16 @@
 """The report of one problem: asked of the views, laid out by the library."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
 from orchestration.stage import StageRun
+from orchestration.summary import front_rows, leaderboard_rows
 from panacea_lib.plan import library_versions
 
-_LEADERBOARD = """
-select * exclude (problem, key, created_at, is_current) from leaderboard_history
-where problem = $problem and key = $front order by value_ratio desc nulls last
-"""
-_FRONT = """
-with answers as (
-    select point, prompt, response from sample_responses_history
-    where problem = $problem and key = $answers and sample = 0
-        and prompt_id = (
-            -- the held-out prompt whose answers differ most over λ
-            select prompt_id from sample_responses_history
-            where problem = $problem and key = $answers and sample = 0
-            group by prompt_id order by count(distinct response) desc, prompt_id limit 1)
-)
-select f.preference, f.rewards, f.kl, f.value, f.optimal_value, a.prompt, a.response
-from pareto_front_history f left join answers a using (point)
-where f.problem = $problem and f.key = $front and f.method = 'panacea'
-    and f.judge = (select min(judge) from facts.front_values where key = $front)
-order by f.point
-"""
 _REWARD_MODELS = """
 select dimension, accuracy, accuracy_low, accuracy_high, majority, best_possible, n
-from reward_model_quality_history where problem = $problem and list_contains($models, key)
+from reward_model_quality_history where problem = ? and list_contains(?, key)
 """
 _QUERIES = {
     "Which method is best, and how sure are we?": "from leaderboard where problem = '{name}';",
@@ -51,17 +30,6 @@ _ESTIMATED = (
 )
 
 
-def read_leaderboard(run: StageRun) -> pa.Table:
-    """Rows of the view leaderboard for this run's keys."""
-    return run.warehouse.read(_LEADERBOARD, _keys(run, "problem", "front"))
-
-
-def read_front(run: StageRun) -> list[dict[str, Any]]:
-    """A row per λ: preference, rewards by the best judge, kl, and one sample answer."""
-    answer = run.warehouse.read(_FRONT, _keys(run, "problem", "front", "answers"))
-    return answer.to_pylist(maps_as_pydicts="strict")
-
-
 def write_report(run: StageRun) -> str:
     """The page; MissingUpstreamError where something that it shows has not been made."""
     from panacea_lib.report import (
@@ -72,8 +40,10 @@ def write_report(run: StageRun) -> str:
     )
 
     problem = run.problem
-    leaderboard = read_leaderboard(run).to_pylist()
-    models = run.warehouse.read(_REWARD_MODELS, _keys(run, "problem", "models")).to_pylist()
+    front_key, answers_key = run.made("pareto_front"), run.made("generations", "panacea")
+    leaderboard = leaderboard_rows(run.warehouse, problem.name, front_key)
+    model_keys = [run.made("reward_models", name) for name in run.plan.parts("reward_models")]
+    models = run.warehouse.read(_REWARD_MODELS, [problem.name, model_keys]).to_pylist()
     judge = leaderboard[0]["judge"]
     curves = [
         run.rows("training_curves", stage, part)
@@ -86,7 +56,7 @@ def write_report(run: StageRun) -> str:
         description=problem.description,
         card=_card(run),
         leaderboard=leaderboard,
-        front=read_front(run),
+        front=front_rows(run.warehouse, problem.name, front_key, answers_key),
         reward_models=models,
         pictures={
             "Fronts: mean rewards over the grid of λ": front_picture(
@@ -98,17 +68,6 @@ def write_report(run: StageRun) -> str:
         queries={what: sql.format(name=problem.name) for what, sql in _QUERIES.items()},
         notes=[] if judge == "gold" else [_ESTIMATED],
     )
-
-
-def _keys(run: StageRun, *names: str) -> dict[str, Any]:
-    """The parameters that a query names (DuckDB refuses others)."""
-    parameters: Mapping[str, Any] = {
-        "problem": run.problem.name,
-        "front": run.made("pareto_front"),
-        "answers": run.made("generations", "panacea"),
-        "models": [run.made("reward_models", name) for name in run.plan.parts("reward_models")],
-    }
-    return {name: parameters[name] for name in names}
 
 
 def _card(run: StageRun) -> dict[str, str]:

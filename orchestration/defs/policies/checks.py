@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 
 from orchestration.defs.policies.assets import baseline_policies, panacea_policy
 from orchestration.partitions import PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import StageRun
+from orchestration.weights import read_weights
 
 # Zero before training: Panacea's σ and s, and the B of a LoRA.
 _ZERO_AT_FIRST = (".sigma", ".scale", ".lora_B.weight")
@@ -51,8 +53,6 @@ def _check(run: StageRun) -> dg.AssetCheckResult:
 
 def _inspect(file: Path) -> tuple[bool, float]:
     """Whether all numbers are finite, and the largest among those that start at zero."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(file)
-    moved = [t.abs().max().item() for name, t in tensors.items() if name.endswith(_ZERO_AT_FIRST)]
-    return all(bool(t.isfinite().all()) for t in tensors.values()), max(moved, default=0.0)
+    weights = read_weights(file)
+    moved = [float(abs(w).max()) for name, w in weights.items() if name.endswith(_ZERO_AT_FIRST)]
+    return all(bool(np.isfinite(w).all()) for w in weights.values()), max(moved, default=0.0)

@@ -69,8 +69,9 @@ def preference_labels(
     run = StageRun(context, "preference_labels", workspace, settings)
 
     def build() -> Made:
-        if isinstance(run.problem.data, WorldData):
-            return _world_labels(run)
+        data = run.problem.data
+        if isinstance(data, WorldData):
+            return _world_labels(run, data.annotators)
         labels = load_preference_data(run.problem, run.problem_file).labels
         return Made({"preference_labels": to_table(labels, LabelRecord)})
 
@@ -93,7 +94,7 @@ def preference_labels(
     )
 
 
-def _world_labels(run: StageRun) -> Made:
+def _world_labels(run: StageRun, annotators: int) -> Made:
     """Labels of the world's annotators, and the scale of the gold rewards that they judge by."""
     from panacea_lib.rewards.scale import RewardScale
     from panacea_lib.world.annotators import annotate, gold_raw
@@ -103,7 +104,9 @@ def _world_labels(run: StageRun) -> Made:
     reference = [response for response in responses if response.source == REFERENCE]
     raw = gold_raw(prompts, reference, names)
     scale = RewardScale.fit([response.prompt_id for response in reference], raw)
-    labels = annotate(prompts, responses, pair_records(run), names, scale, run.plan.seed)
+    labels = annotate(
+        prompts, responses, pair_records(run), names, scale, annotators, run.plan.seed
+    )
     return Made(
         {"preference_labels": to_table(labels, LabelRecord)}, {"gold_scale": scale.to_dict()}
     )

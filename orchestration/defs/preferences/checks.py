@@ -14,8 +14,7 @@ from orchestration.stage import StageRun
 def pairs_join_their_texts(
     context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.AssetCheckResult:
-    """Every pair finds its prompt and both responses, which differ; none is of the test side of
-    the embedded world, and training has some."""
+    """Every pair finds its prompt and both responses, which differ; training has some pairs."""
     run = StageRun(context, "pairs", workspace, settings)
     joined = pair_texts(run).to_pydict()
     stored = run.rows("pairs", "pairs").num_rows

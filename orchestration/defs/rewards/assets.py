@@ -1,6 +1,7 @@
 """What was preferred, as a number for any response: one reward model per dimension."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
@@ -26,6 +27,9 @@ from orchestration.stage import Made, StageRun
 from panacea_lib.plan import STAGE_VERSIONS
 from panacea_lib.problem import WorldData
 from panacea_lib.rewards.scale import RewardScale
+
+if TYPE_CHECKING:
+    from panacea_lib.rewards.train import LabelledPair
 
 _QUALITY = """
 select dimension, accuracy, accuracy_low, accuracy_high, majority, best_possible, n
@@ -98,7 +102,7 @@ def _train_one(run: StageRun, dimension: str, folder: Path) -> Made:
         base_folder,
         base.quantization,
         base.max_length,
-        _ordered_pairs(pairs, labels),
+        _training_pairs(pairs, labels),
         folder,
         run.plan.seed,
         curve,
@@ -127,13 +131,15 @@ def _train_one(run: StageRun, dimension: str, folder: Path) -> Made:
     )
 
 
-def _ordered_pairs(pairs: pa.Table, labels: np.ndarray) -> list[tuple[str, str, str]]:
-    """(prompt, chosen, rejected) of the training pairs that have a winner."""
+def _training_pairs(pairs: pa.Table, labels: np.ndarray) -> "list[LabelledPair]":
+    """The training side's pairs that have a label."""
+    from panacea_lib.rewards.train import LabelledPair
+
     columns = (pairs[name].to_pylist() for name in ("split", "prompt", "response_a", "response_b"))
     return [
-        (prompt, a, b) if label > 0.5 else (prompt, b, a)
+        LabelledPair(prompt, a, b, float(label))
         for split, prompt, a, b, label in zip(*columns, labels, strict=True)
-        if split == "train" and np.isfinite(label) and label != 0.5
+        if split == "train" and np.isfinite(label)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Progress of any `transformers.Trainer`, told to whoever listens (a bar, a log, a pipe)."""
+"""What every `transformers.Trainer` here shares: where it runs, and how its progress is told."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,3 +29,18 @@ class ProgressCallback(TrainerCallback):
 def quiet(trainer: Any) -> None:
     """Stop a trainer from printing each log line: a listener tells what there is to tell."""
     trainer.remove_callback(PrinterCallback)
+
+
+def trainer_device() -> dict[str, Any]:
+    """The arguments every TRL trainer here shares; TRL's defaults assume a GPU with bf16."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    return {
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu,
+        "gradient_checkpointing": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }

@@ -1,0 +1,148 @@
+"""Run the chain for one problem in this process, on the workspace's own Dagster instance."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import dagster as dg
+
+from orchestration.definitions import CHAIN, defs
+from orchestration.progress import TerminalDisplay, shown_on
+from panacea_lib.errors import InputError
+from panacea_lib.problem_errors import nearest
+
+_NAMES = re.compile(r"[a-z_]+(\s*,\s*[a-z_]+)*")
+# The job page of the UI lists runs by the code location that they belong to.
+_LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that failed: the name of its deepest error, what that says, and the whole story."""
+
+    step: str
+    error: str
+    message: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended; `warnings` are failed checks that stop nothing."""
+
+    success: bool
+    run_id: str
+    failures: list[Failure]
+    failed_checks: list[str]
+    warnings: list[str]
+
+
+def resolve_selection(selection: str | None) -> list[dg.AssetKey]:
+    """The assets that `a,b` or a selection in Dagster's syntax names; all of them for None.
+
+    InputError for an unknown asset, bad syntax, or a selection of nothing.
+    """
+    graph = defs.resolve_asset_graph()
+    names = sorted(key.to_user_string() for key in graph.get_all_asset_keys())
+    if selection is None:
+        chosen = dg.AssetSelection.all()
+    elif _NAMES.fullmatch(selection.strip()) and selection.strip() not in ("and", "or", "not"):
+        wanted = [name.strip() for name in selection.split(",")]
+        for name in wanted:
+            if name not in names:
+                raise InputError(f"--select: no asset is named {name!r} ({nearest(name, names)})")
+        chosen = dg.AssetSelection.assets(*wanted)
+    else:
+        try:
+            chosen = dg.AssetSelection.from_string(selection)
+        except Exception as error:  # Dagster's parser raises several kinds, one of them private
+            raise InputError(
+                f"--select: {selection!r} is no asset selection; write names with commas "
+                f"({', '.join(names[:2])}, …) or Dagster's syntax, e.g. 'key:\"pairs\"+'"
+            ) from error
+    keys = sorted(chosen.resolve(graph), key=lambda key: key.to_user_string())
+    if not keys:
+        raise InputError(f"--select: {selection!r} selects none of {', '.join(names)}")
+    return keys
+
+
+def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any]) -> Finished:
+    """Materialise the assets of one problem, with their checks; progress goes to the terminal.
+
+    What libraries print goes to the run's own log in Dagster, not to the terminal.
+    """
+    from rich.console import Console
+
+    instance = dg.DagsterInstance.get()
+    job = defs.resolve_job_def(CHAIN.name)
+    run_config = {
+        "resources": {"settings": {"config": settings}},
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+    with (
+        _libraries_muted() as terminal,
+        TerminalDisplay(Console(file=terminal)) as display,
+        shown_on(display),
+    ):
+        result = job.execute_in_process(
+            run_config=run_config,
+            instance=instance,
+            partition_key=problem,
+            asset_selection=assets,
+            raise_on_error=False,
+            tags=_LOCATION,
+        )
+    return _finished(result)
+
+
+@contextmanager
+def _libraries_muted() -> Iterator[TextIO]:
+    """Send this process's stdout and stderr nowhere; yields the real stderr.
+
+    Dagster copies both to its log files, and echoes them to where they went before.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    try:
+        with os.fdopen(os.dup(saved[1]), "w", encoding="utf-8") as terminal:
+            yield terminal
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(saved, start=1):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
+
+
+def _finished(result: dg.ExecuteInProcessResult) -> Finished:
+    failures, failed, warned = [], [], []
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                told = f"{check.check_name} of {check.asset_key.to_user_string()}: "
+                told += check.description or "failed"
+                is_error = check.severity == dg.AssetCheckSeverity.ERROR
+                (failed if is_error else warned).append(told)
+        elif event.is_step_failure and event.step_failure_data.error:
+            failures.append(_failure(event.step_key or "", event.step_failure_data.error))
+    failures = [f for f in failures if f.error != "DagsterAssetCheckFailedError"]
+    return Finished(result.success, result.run_id, failures, failed, warned)
+
+
+def _failure(step: str, error: Any) -> Failure:
+    if error.cls_name == "DagsterExecutionStepExecutionError" and error.cause:
+        error = error.cause  # Dagster wraps what an asset raised
+    name = error.cls_name or "Error"
+    # "package.module.Name: what happened", or without the package
+    message = error.message.strip().split(f"{name}: ", 1)[-1]
+    return Failure(step, name, message, error.to_string())

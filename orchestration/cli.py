@@ -1,0 +1,221 @@
+"""The command `panacea`: problems, runs, SQL and answers from a shell.
+
+Exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted. Dagster and the model
+libraries are imported by the commands that need them, after the workspace is set up.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestration.environment import (
+    be_quiet,
+    disable_telemetry,
+    enter_workspace,
+    go_offline,
+)
+from panacea_lib.artifact_store import DamagedArtifactError
+from panacea_lib.errors import InputError, MissingUpstreamError
+from panacea_lib.problem import HubData, Problem, WorldData
+from panacea_lib.problem_files import (
+    find_problems,
+    is_local,
+    load_problem,
+    load_problem_named,
+    problem_json_schema,
+)
+from panacea_lib.problem_template import new_problem
+from panacea_lib.warehouse import (
+    SchemaVersionError,
+    Warehouse,
+    WarehouseBusyError,
+    run_query,
+    to_csv,
+    to_json,
+)
+from panacea_lib.workspace import Workspace
+
+app = typer.Typer(
+    help="One language model, every preference: align it, measure it, ask it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_FAILURES = (MissingUpstreamError, WarehouseBusyError, SchemaVersionError, DamagedArtifactError)
+
+
+def main() -> None:
+    """Run the command line; errors that a person can mend are one clear message."""
+    disable_telemetry()
+    try:
+        app()
+    except InputError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+    except _FAILURES as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@app.command()
+def problems() -> None:
+    """List the problems: the shipped ones, and those in the folders of PANACEA_PROBLEMS."""
+    from orchestration.printing import print_problems
+
+    print_problems(Workspace.current())
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A problem's YAML file.")],
+    data: Annotated[bool, typer.Option(help="Also read the data file it names.")] = True,
+) -> None:
+    """Check a problem file, and every row of the data file that it names."""
+    problem = load_problem(file, Workspace.current())
+    counts = _check_data(problem, file) if data else {}
+    typer.echo(f"{file}: {problem.name} is a valid problem")
+    for name, count in counts.items():
+        typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The problem's name.")],
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Print a commented problem file to start from."""
+    text = new_problem(name)
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.is_dir():
+        out = out / f"{name}.yaml"
+    if out.exists():
+        raise InputError(f"{out} exists already; move it away, or name another file with --out")
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent}: no such folder; create it first")
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {out}; edit it, then `panacea validate {out}`")
+
+
+@app.command()
+def materialize(
+    problem: Annotated[str, typer.Argument(help="The problem's name (see `panacea problems`).")],
+    select: Annotated[
+        str | None, typer.Option(help="Assets with commas, or a selection in Dagster's syntax.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the problem's own.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="At most so many steps per policy, reward model.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Make again what is here already.")] = False,
+) -> None:
+    """Make everything of a problem, or the selected assets; what is here already is reused."""
+    workspace = Workspace.current()
+    loaded = load_problem_named(workspace, problem)
+    # Bad input is found before anything is written, even the workspace's folder.
+    _check_data(loaded, find_problems(workspace)[problem])
+    from orchestration.chain import resolve_selection, run_chain
+    from orchestration.printing import INTERRUPTED, print_run
+
+    assets = resolve_selection(select)
+    enter_workspace(workspace)
+    go_offline(loaded)
+    be_quiet()
+    settings = {"seed": seed, "max_steps": max_steps, "force": force}
+    finished = run_chain(problem, assets, settings)
+    names = [asset.to_user_string() for asset in assets]
+    print_run(workspace, problem, finished, names, seed, max_steps)
+    if not finished.success:
+        errors = {failure.error for failure in finished.failures}
+        raise typer.Exit(2 if "InputError" in errors else 130 if INTERRUPTED in errors else 1)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help='SQL, e.g. "from leaderboard".')],
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with a header.")] = False,
+) -> None:
+    """Ask the warehouse, read-only; docs/sql.md has ready queries."""
+    if as_json and as_csv:
+        raise InputError("give --json or --csv, not both")
+    table = run_query(Warehouse(Workspace.current().warehouse), query)
+    if as_json:
+        typer.echo(to_json(table))
+    elif as_csv:
+        typer.echo(to_csv(table), nl=False)
+    else:
+        from orchestration.printing import print_table
+
+        print_table(table)
+
+
+@app.command()
+def ask(
+    problem: Annotated[str, typer.Argument(help="A problem that has been materialised.")],
+    prompt: Annotated[str, typer.Argument(help="What to ask.")],
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A preference vector, e.g. harmlessness=.8,helpfulness=.2; dimensions that are "
+            "not named share the rest. Give it again to compare. Default: all alike."
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="A method of the leaderboard.")] = "panacea",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another answer.")] = 0,
+) -> None:
+    """Ask the trained policy, once per preference vector."""
+    from orchestration.prefer import parse_preference
+
+    workspace = Workspace.current()
+    loaded = load_problem_named(workspace, problem)
+    names = loaded.dimension_names
+    even = {name: 1 / len(names) for name in names}
+    preferences = [parse_preference(text, names) for text in prefer or []] or [even]
+    if not prompt.strip():
+        raise InputError("the prompt is empty; write what to ask")
+    go_offline(loaded)
+    be_quiet()
+    from panacea_lib.policy import load_policy
+
+    policy = load_policy(problem, method, workspace)
+    for preference in preferences:
+        weights = ", ".join(f"{name} {weight:.2g}" for name, weight in preference.items())
+        typer.echo(f"[{weights}]\n{policy.ask(prompt, preference, seed=seed)}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def dev(context: typer.Context) -> None:
+    """Open the Dagster UI on this workspace; further options go to `dagster dev` (--port 3000)."""
+    enter_workspace(Workspace.current())
+    command = ["-m", "dagster", "dev", "-m", "orchestration.definitions", *context.args]
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of problem files, for editors."""
+    typer.echo(json.dumps(problem_json_schema(), indent=2, ensure_ascii=False))
+
+
+def _check_data(problem: Problem, file: Path) -> dict[str, int]:
+    """Read local data from end to end, so that bad rows are found before work starts.
+
+    Returns what was counted; nothing for the embedded world and for a hub data set, which is
+    read when it is downloaded.
+    """
+    data = problem.data
+    if isinstance(data, WorldData) or (isinstance(data, HubData) and not is_local(data.dataset)):
+        return {}
+    from panacea_lib.data import load_preference_data
+
+    return load_preference_data(problem, file).counts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""What `panacea` prints: tables of problems, of rows, and of a finished run."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orchestration.summary import front_rows, leaderboard_rows
+from panacea_lib.errors import InputError
+from panacea_lib.plan import Plan
+from panacea_lib.problem_files import find_problems, load_problem
+from panacea_lib.warehouse import Warehouse
+from panacea_lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestration.chain import Finished
+
+INTERRUPTED = "DagsterExecutionInterruptedError"
+_WIDTH = 120  # where there is no terminal to ask
+
+
+def _console(stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, width=_WIDTH, highlight=False)
+
+
+def print_problems(workspace: Workspace) -> None:
+    """A row per problem file; of a bad one its mistake."""
+    made = _made(workspace)
+    table = Table("problem", "dimensions", "data", "base model", "evaluated", "description")
+    for name, path in find_problems(workspace).items():
+        try:
+            problem = load_problem(path, workspace)
+        except InputError as error:  # the others are still worth listing
+            table.add_row(name, "", "", "", "", f"[red]{escape(str(error))}[/red]")
+            continue
+        base = getattr(problem.base_model, "model", "from scratch")
+        table.add_row(
+            name,
+            ", ".join(problem.dimension_names),
+            problem.data.kind,
+            f"{base} {problem.base_model.quantization}".removesuffix(" none"),
+            made.get(name, "–"),
+            escape(problem.description),
+        )
+    _console().print(table)
+
+
+def _made(workspace: Workspace) -> dict[str, str]:
+    """problem → when the front that it shows was made."""
+    warehouse = Warehouse(workspace.warehouse)
+    if not warehouse.snapshot.exists():
+        return {}
+    rows = warehouse.read("select problem, created_at from runs where stage = 'pareto_front'")
+    return {row["problem"]: f"{row['created_at']:%Y-%m-%d %H:%M}" for row in rows.to_pylist()}
+
+
+def print_table(rows: pa.Table) -> None:
+    """Any query's answer, to be read; --json and --csv are for programs."""
+    table = Table()
+    for name, kind in zip(rows.column_names, rows.schema.types, strict=True):
+        number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+        table.add_column(escape(name), justify="right" if number else "left", overflow="fold")
+    for row in zip(*(c.to_pylist(maps_as_pydicts="strict") for c in rows.columns), strict=True):
+        table.add_row(*(escape(_cell(value)) for value in row))
+    _console().print(table)
+    _console(stderr=True).print(f"{rows.num_rows} rows", style="dim")
+
+
+def print_run(
+    workspace: Workspace,
+    problem: str,
+    finished: "Finished",
+    assets: list[str],
+    seed: int | None,
+    max_steps: int | None,
+) -> None:
+    """What failed and why, or the front, the leaderboard and where everything lies."""
+    errors = _console(stderr=True)
+    for warning in finished.warnings:
+        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    for failure in finished.failures:
+        if failure.error == INTERRUPTED:
+            errors.print(
+                f"[red]{failure.step} was interrupted;[/red] the same command goes on there"
+            )
+            continue
+        if failure.error not in ("InputError", "MissingUpstreamError"):
+            errors.print(escape(failure.trace), soft_wrap=True)
+        errors.print(f"[red]{failure.step} failed:[/red] {escape(failure.message)}", soft_wrap=True)
+    for check in finished.failed_checks:
+        errors.print(f"[red]check failed:[/red] {escape(check)}", soft_wrap=True)
+    if not finished.success:
+        errors.print(f"Run {finished.run_id} failed; `panacea dev` shows it with its logs.")
+        return
+    if "pareto_front" in assets:
+        _print_evaluation(workspace, problem, seed, max_steps)
+    out = _console()
+    if "report" in assets:
+        out.print(f"report:    {workspace.reports / problem}.html", soft_wrap=True)
+    out.print(f"database:  {Warehouse(workspace.warehouse).snapshot}", soft_wrap=True)
+
+
+def _print_evaluation(
+    workspace: Workspace, problem: str, seed: int | None, max_steps: int | None
+) -> None:
+    path = find_problems(workspace)[problem]
+    plan = Plan.of(load_problem(path, workspace), path, seed, max_steps)
+    warehouse = Warehouse(workspace.warehouse)
+    front_key = plan.key("pareto_front")
+    points = front_rows(warehouse, problem, front_key, plan.key("generations", "panacea"))
+    out = _console()
+    out.print(_front_table(problem, points))
+    out.print(_leaderboard_table(leaderboard_rows(warehouse, problem, front_key)))
+
+
+def _front_table(problem: str, points: list[dict[str, Any]]) -> Table:
+    """λ, mean rewards, KL and one answer per row; λ and rewards share a column per dimension."""
+    names = list(points[0]["preference"])
+    title = f"The front of {problem}: mean reward ({points[0]['judge']}) for every preference"
+    asked = points[0]["prompt"]
+    table = Table(title=title, caption=f"the answers are to: {asked}", title_justify="left")
+    for name in names:
+        table.add_column(f"λ {name}", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("KL", justify="right")
+    table.add_column("one answer", overflow="fold", min_width=24)
+    for point in points:
+        weights = [f"{point['preference'][name]:.2f}" for name in names]
+        rewards = [f"{point['rewards'][name]:+.2f}" for name in names]
+        kl = f"{round(point['kl'], 2) + 0.0:.2f}"  # an estimate may be -0.001: no "-0.00"
+        table.add_row(*weights, *rewards, kl, escape(point["response"] or ""))
+    return table
+
+
+def _leaderboard_table(rows: list[dict[str, Any]]) -> Table:
+    exact = rows[0]["judge"] == "gold"
+    optimum = "the exact optimum" if exact else "an estimated optimum"
+    table = Table(
+        title=f"Value ratio: the share of {optimum} that each method gets", title_justify="left"
+    )
+    table.add_column("method")
+    for name in ("value ratio", "95 %", "charged hypervolume", "KL", "n"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        low, high = row["value_ratio_low"], row["value_ratio_high"]
+        table.add_row(
+            row["method"],
+            _figure(row["value_ratio"]),
+            "" if low is None else f"{low:.3f} – {high:.3f}",
+            _figure(row["charged_hypervolume"]),
+            _figure(row["kl"]),
+            f"{row['n']:,}",
+        )
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(member)}" for name, member in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return str(value)

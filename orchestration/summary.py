@@ -1,0 +1,41 @@
+"""A front and a leaderboard as rows, for the report and for the end of `panacea materialize`."""
+
+from typing import Any
+
+from panacea_lib.warehouse import Warehouse
+
+_LEADERBOARD = """
+select * exclude (problem, key, created_at, is_current) from leaderboard_history
+where problem = $problem and key = $front order by value_ratio desc nulls last, method
+"""
+_FRONT = """
+with answers as (
+    select prompt_id, point, prompt, response from sample_responses_history
+    where problem = $problem and key = $answers and sample = 0
+),
+telling as ( -- the held-out prompt whose answers differ most over λ
+    select prompt_id from answers
+    group by prompt_id order by count(distinct response) desc, prompt_id limit 1
+)
+select f.preference, f.rewards, f.judge, f.kl, f.value, f.optimal_value, a.prompt, a.response
+from pareto_front_history f
+left join (from answers semi join telling using (prompt_id)) a using (point)
+where f.problem = $problem and f.key = $front and f.method = 'panacea'
+    and f.judge = (select min(judge) from facts.front_values where key = $front)
+order by f.point
+"""
+
+
+def leaderboard_rows(warehouse: Warehouse, problem: str, front_key: str) -> list[dict[str, Any]]:
+    """The rows of the view leaderboard for one evaluation, best first."""
+    keys = {"problem": problem, "front": front_key}
+    return warehouse.read(_LEADERBOARD, keys).to_pylist()
+
+
+def front_rows(
+    warehouse: Warehouse, problem: str, front_key: str, answers_key: str
+) -> list[dict[str, Any]]:
+    """A row per λ of Panacea's front: preference, rewards by the best judge (gold before proxy),
+    kl, value, optimal_value, and a prompt with one sample answer."""
+    keys = {"problem": problem, "front": front_key, "answers": answers_key}
+    return warehouse.read(_FRONT, keys).to_pylist(maps_as_pydicts="strict")

@@ -1,0 +1,186 @@
+"""Policies: whatever answers a prompt, given a preference vector λ."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from panacea_lib.adapter import as_preference, load_adapter
+from panacea_lib.models.base import load_base_model
+from panacea_lib.models.chat import Tokenizer
+from panacea_lib.problem import Quantization
+
+
+@dataclass
+class Policy:
+    """A model that answers for λ; the reference policy, which heeds none, is one too.
+
+    `batches_mix_preferences` says whether the rows of one batch may have different λ.
+    """
+
+    model: Any
+    tokenizer: Tokenizer
+    dimensions: list[str]
+    batches_mix_preferences: bool = True
+
+    def under(self, preferences: Tensor) -> AbstractContextManager[None]:
+        """Within the block, row i of every batch is answered for preferences[i], shape (B, m)."""
+        return nullcontext()
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """Within the block, the model is the reference policy."""
+        return nullcontext()
+
+
+@dataclass
+class PanaceaPolicy(Policy):
+    """One adapter, every preference."""
+
+    def under(self, preferences: Tensor) -> AbstractContextManager[None]:
+        """As `Policy.under`."""
+        return self.model.preference(preferences)
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """As `Policy.as_reference`."""
+        return self.model.disable_adapter()
+
+
+@dataclass
+class SoupPolicy(Policy):
+    """Rewarded soups (arXiv 2306.04488): m LoRAs whose factors are interpolated by λ.
+
+    Interpolating the factors, as the authors' code does, and not the products B·A.
+    """
+
+    batches_mix_preferences: bool = False
+    ingredients: tuple[dict[str, Tensor], ...] = ()  # one state dict per dimension
+
+    @contextmanager
+    def under(self, preferences: Tensor) -> Iterator[None]:
+        """As `Policy.under`; ValueError unless all rows have one λ."""
+        from peft import set_peft_model_state_dict
+
+        weights = preferences[0]
+        if not bool((preferences == weights).all()):
+            raise ValueError("rewarded soups answer one preference vector per batch")
+        soup = {
+            name: sum(w * part[name] for w, part in zip(weights, self.ingredients, strict=True))
+            for name in self.ingredients[0]
+        }
+        set_peft_model_state_dict(self.model, soup)
+        yield
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """As `Policy.as_reference`."""
+        return self.model.disable_adapter()
+
+
+def open_policy(
+    method: str,
+    folder: Path | None,
+    base_folder: Path,
+    quantization: Quantization,
+    dimensions: list[str],
+) -> Policy:
+    """The policy that `train_policy` left in `folder`; method 'reference' needs none."""
+    model, tokenizer = load_base_model(base_folder, quantization)
+    if method == "reference":
+        return Policy(model, tokenizer, dimensions)
+    if folder is None:
+        raise ValueError(f"{method}: no folder to load the policy from")
+    if method == "rewarded_soups":
+        return _open_soup(model, tokenizer, folder, dimensions)
+    return PanaceaPolicy(load_adapter(model, folder / "panacea"), tokenizer, dimensions)
+
+
+def _open_soup(model: Any, tokenizer: Tokenizer, folder: Path, dimensions: list[str]) -> Policy:
+    from peft import PeftModel
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+    from safetensors.torch import load_file
+
+    model = PeftModel.from_pretrained(model, str(folder / dimensions[0])).eval()
+    parts = tuple(load_file(folder / name / SAFETENSORS_WEIGHTS_NAME) for name in dimensions)
+    return SoupPolicy(model, tokenizer, dimensions, ingredients=parts)
+
+
+class LoadedPolicy:
+    """A trained policy of a problem, ready to be asked."""
+
+    def __init__(self, policy: Policy, max_new_tokens: int) -> None:
+        self._policy = policy
+        self._max_new_tokens = max_new_tokens
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The names that a preference may weigh."""
+        return self._policy.dimensions
+
+    def ask(self, prompt: str, preference: dict[str, float], seed: int = 0) -> str:
+        """One sampled answer for one λ by dimension name; ValueError for a bad λ."""
+        return self.ask_many([prompt], [preference], seed)[0]
+
+    def ask_many(
+        self, prompts: list[str], preferences: list[dict[str, float]], seed: int = 0
+    ) -> list[str]:
+        """One answer per prompt, each for its own λ."""
+        from panacea_lib.generation import generate_rows
+        from panacea_lib.models.chat import decode_responses
+
+        policy = self._policy
+        rows = torch.stack([as_preference(p, policy.dimensions) for p in preferences])
+        batches = (
+            [list(range(len(rows)))]
+            if policy.batches_mix_preferences
+            else [[i] for i in range(len(rows))]
+        )
+        answers = [""] * len(rows)
+        for batch in batches:
+            with policy.under(rows[batch]):
+                asked = [prompts[i] for i in batch]
+                tokens = generate_rows(
+                    policy.model, policy.tokenizer, asked, self._max_new_tokens, seed
+                )
+            for i, text in zip(batch, decode_responses(policy.tokenizer, tokens), strict=True):
+                answers[i] = text
+        return answers
+
+
+def load_policy(problem: str, method: str = "panacea", workspace: Any = None) -> LoadedPolicy:
+    """The newest trained policy of a problem, from the artifact store.
+
+    MissingUpstreamError where the problem has not been materialised.
+    """
+    from panacea_lib.artifact_store import ArtifactStore
+    from panacea_lib.problem_files import load_problem_named
+    from panacea_lib.warehouse import Warehouse
+    from panacea_lib.workspace import Workspace
+
+    workspace = workspace or Workspace.current()
+    loaded = load_problem_named(workspace, problem)
+    warehouse, store = Warehouse(workspace.warehouse), ArtifactStore(workspace.artifacts)
+    base = store.fetch(_current_key(warehouse, problem, "base_model", ""))
+    stage = "panacea_policy" if method == "panacea" else "baseline_policies"
+    folder = None
+    if method != "reference":
+        folder = store.fetch(_current_key(warehouse, problem, stage, method))
+    quantization = loaded.base_model.quantization
+    policy = open_policy(method, folder, base, quantization, loaded.dimension_names)
+    return LoadedPolicy(policy, loaded.evaluation.max_new_tokens)
+
+
+def _current_key(warehouse: Any, problem: str, stage: str, part: str) -> str:
+    from panacea_lib.errors import MissingUpstreamError
+
+    rows = warehouse.read(
+        "select key from facts.current where problem = ? and stage = ? and part = ?",
+        [problem, stage, part],
+    ).to_pylist()
+    if not rows:
+        raise MissingUpstreamError(
+            f"{problem} has no {part or stage} yet; run `panacea materialize {problem}`"
+        )
+    return rows[0]["key"]

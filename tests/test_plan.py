@@ -1,0 +1,243 @@
+"""Content keys: stable for equal inputs, and moved by exactly what a product follows from."""
+
+from typing import Any
+
+import pytest
+
+from panacea_lib.plan import STAGE_VERSIONS, Plan, is_offline
+from panacea_lib.problem import Problem
+from panacea_lib.problem_files import find_problems, load_problem
+from panacea_lib.workspace import Workspace
+
+LIBRARIES = "torch transformers tokenizers peft trl numpy moocore bitsandbytes"
+VERSIONS = dict.fromkeys(LIBRARIES.split(), "1.0")
+# Every number spelled out, so that a new default elsewhere moves no golden key.
+VALUES: dict[str, Any] = {
+    "name": "golden",
+    "beta": 0.5,
+    "dimensions": [{"name": "helpfulness"}, {"name": "harmlessness"}],
+    "data": {
+        "kind": "world",
+        "prompts": 100,
+        "pairs": 500,
+        "annotators": 1,
+        "split": {"validation": 0.1, "test": 0.1},
+    },
+    "base_model": {
+        "kind": "scratch",
+        "tokenizer": "words",
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "layers": 2,
+        "heads": 4,
+        "steps": 100,
+        "batch_size": 32,
+        "learning_rate": 0.01,
+        "temperature": 1.0,
+        "max_length": 64,
+    },
+    "reference": {"prompts": 20, "per_prompt": 4, "max_new_tokens": 40, "batch_size": 64},
+    "rewards": {"steps": 60, "batch_size": 32, "learning_rate": 0.003, "rank": 8},
+    "training": {
+        "method": "reward_distillation",
+        "steps": 100,
+        "batch_size": 32,
+        "accumulation": 1,
+        "learning_rate": 0.003,
+        "warmup": 0.1,
+        "rank": 8,
+        "alpha": 16.0,
+        "preferences": {"concentration": 1.0, "vertex_probability": 0.1, "per": "row"},
+        "checkpoint_every": 50,
+        "gradient_checkpointing": False,
+    },
+    "baselines": {"methods": ["dpo", "rewarded_soups"]},
+    "evaluation": {
+        "prompts": 8,
+        "samples": 4,
+        "max_new_tokens": 40,
+        "batch_size": 64,
+        "bootstrap": 100,
+    },
+}
+# The first digits. A change here makes every team train everything again: is that meant?
+GOLDEN = {
+    "prompts": "cf98e6238fed",
+    "base_model": "82ff06bb7a0a",
+    "responses": "85016d3e1eec",
+    "pairs": "d972ea573f8b",
+    "preference_labels": "d444603485c3",
+    "reward_models/helpfulness": "72b6532a7156",
+    "reward_models/harmlessness": "b0444fcfac85",
+    "response_rewards/helpfulness": "9a30ce673cc4",
+    "response_rewards/harmlessness": "afeb3b89f3bf",
+    "panacea_policy/panacea": "88b63adb3cf8",
+    "baseline_policies/panacea_dpo": "773c9c0d1e17",
+    "baseline_policies/rewarded_soups": "07b9cf69e613",
+    "generations/reference": "190b335aed1c",
+    "generations/panacea": "154f6f87178e",
+    "generations/panacea_dpo": "c9c8a3118fc4",
+    "generations/rewarded_soups": "f5b89c8a4546",
+    "pareto_front": "c544791c95c1",
+    "report": "d053794c9c4f",
+}
+GENERATIONS = {"reference", "panacea", "panacea_dpo", "rewarded_soups"}
+POLICIES = {"panacea_policy", "baseline_policies/panacea_dpo", "baseline_policies/rewarded_soups"}
+ANSWERS = {f"generations/{method}" for method in GENERATIONS}
+END = {"pareto_front", "report"}
+REWARDS = {"reward_models", "response_rewards"}
+EVERYTHING = set(STAGE_VERSIONS)
+
+
+def plan(changes: dict[str, Any] | None = None, **settings: Any) -> Plan:
+    """The plan of VALUES with `changes` ("section.key": value) under fake versions."""
+    values = {k: dict(v) if isinstance(v, dict) else v for k, v in VALUES.items()}
+    for path, value in (changes or {}).items():
+        section, _, key = path.partition(".")
+        if key:
+            values[section][key] = value
+        else:
+            values[section] = value
+    given = {
+        "seed": 0,
+        "max_steps": None,
+        "data_fingerprint": "0" * 64,
+        "model_fingerprint": "scratch",
+        "versions": VERSIONS,
+    }
+    return Plan(problem=Problem.model_validate(values), **(given | settings))
+
+
+def all_keys(of: Plan) -> dict[str, str]:
+    return {
+        f"{stage}/{part}" if part else stage: key
+        for stage in STAGE_VERSIONS
+        for part, key in of.keys(stage).items()
+    }
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    """What is made anew, as "stage/part"; "stage" alone where that is all its parts."""
+    old, new = all_keys(before), all_keys(after)
+    moved = {name for name in old.keys() & new.keys() if old[name] != new[name]}
+    for stage in STAGE_VERSIONS:
+        parts = {name for name in old if name.split("/")[0] == stage}
+        if parts <= moved and len(parts) > 1 and stage not in ("generations", "baseline_policies"):
+            moved = moved - parts | {stage}
+    return {name.removesuffix("/panacea") if "policy" in name else name for name in moved}
+
+
+def test_keys_of_equal_inputs_never_change(monkeypatch):
+    for stage in STAGE_VERSIONS:  # those may be raised
+        monkeypatch.setitem(STAGE_VERSIONS, stage, 1)
+    assert {name: key[:12] for name, key in all_keys(plan()).items()} == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("change", "remade"),
+    [
+        ({"description": "other words"}, {"report"}),
+        ({"name": "other"}, {"report"}),
+        ({"training.checkpoint_every": 10}, set()),
+        ({"evaluation.bootstrap": 200}, END),
+        ({"evaluation.samples": 5}, ANSWERS | END),
+        ({"training.steps": 50}, POLICIES | ANSWERS - {"generations/reference"} | END),
+        ({"training.method": "dpo"}, {"panacea_policy", "generations/panacea"} | END),
+        ({"beta": 0.4}, POLICIES | ANSWERS - {"generations/reference"} | END),
+        ({"baselines": {"methods": ["dpo"]}}, END),
+        # the baselines learn from labels alone
+        ({"rewards.steps": 50}, REWARDS | {"panacea_policy"} | ANSWERS | END),
+        ({"data.pairs": 400}, EVERYTHING - {"prompts", "base_model", "responses"}),
+        (
+            {"data.annotators": 3},
+            EVERYTHING - {"prompts", "base_model", "responses", "pairs"},
+        ),
+        ({"reference.prompts": 10}, EVERYTHING - {"prompts", "base_model"}),
+        ({"base_model.quantization": "nf4"}, EVERYTHING - {"prompts", "base_model"}),
+        ({"base_model.steps": 50}, EVERYTHING - {"prompts"}),
+        ({"data.prompts": 90}, EVERYTHING),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)
+def test_a_change_remakes_what_follows_from_it_and_nothing_else(change, remade):
+    assert changed(plan(), plan(change)) == _in_parts(remade)
+
+
+def _in_parts(stages: set[str]) -> set[str]:
+    """EVERYTHING names stages; `changed` names the parts of two of them."""
+    found = set(stages)
+    for stage, parts in (("generations", ANSWERS), ("baseline_policies", POLICIES)):
+        if stage in found:
+            found = found - {stage} | {part for part in parts if part.startswith(stage)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settings", "remade"),
+    [
+        ({"seed": 1}, EVERYTHING),
+        ({"data_fingerprint": "1" * 64}, EVERYTHING),
+        ({"max_steps": 1000}, set()),
+        ({"max_steps": 50}, REWARDS | POLICIES | ANSWERS | END),
+        ({"max_steps": 80}, POLICIES | ANSWERS - {"generations/reference"} | END),
+        ({"versions": VERSIONS | {"moocore": "2.0"}}, END),
+        ({"versions": VERSIONS | {"torch": "2.0"}}, EVERYTHING - {"prompts"}),
+        ({"versions": VERSIONS | {"bitsandbytes": "2.0"}}, set()),
+    ],
+    ids=str,
+)
+def test_settings_data_and_libraries_remake_what_follows_from_them(settings, remade):
+    assert changed(plan(), plan(**settings)) == _in_parts(remade)
+
+
+def test_a_new_dimension_keeps_the_reward_models_of_the_others():
+    names = [*VALUES["dimensions"], {"name": "conciseness"}]
+    remade = changed(plan(), plan({"dimensions": names}))
+    kept = {"base_model", "responses", "pairs", "reward_models", "response_rewards"}
+    assert not {name.split("/")[0] for name in remade} & kept
+    assert {"prompts", "preference_labels", "panacea_policy", "pareto_front"} <= remade
+
+
+def test_a_raised_stage_version_remakes_the_stage_and_what_follows(monkeypatch):
+    before = plan()
+    all_keys(before)  # planned before the version was raised
+    monkeypatch.setitem(STAGE_VERSIONS, "response_rewards", 2)
+    expected = {"response_rewards", "panacea_policy"} | ANSWERS | END
+    assert changed(before, plan()) == expected
+
+
+def test_quantised_problems_share_the_base_model_but_depend_on_bitsandbytes():
+    nf4 = {"base_model.quantization": "nf4"}
+    assert plan(nf4).key("base_model") == plan().key("base_model")
+    newer = plan(nf4, versions=VERSIONS | {"bitsandbytes": "2.0"})
+    assert "responses" in changed(plan(nf4), newer)
+
+
+def test_unknown_stages_and_parts_are_refused():
+    for stage, part in (("champion", ""), ("reward_models", ""), ("generations", "ppo")):
+        with pytest.raises(ValueError, match="no stage"):
+            plan().key(stage, part)
+
+
+def test_every_shipped_problem_has_keys_that_name_no_path(monkeypatch, tmp_path):
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("{}\n")
+    monkeypatch.setenv("HELPSTEER2_PAIRS", str(data))
+    for path in find_problems(Workspace.current()).values():
+        problem = load_problem(path)
+        keys = all_keys(Plan.of(problem, path))
+        assert len(set(keys.values())) == len(keys)
+        assert all(len(key) == 32 for key in keys.values())
+        assert is_offline(problem) == (problem.name != "smollm2-helpsteer2")
+
+
+def test_the_same_file_in_another_place_has_the_same_keys(monkeypatch, tmp_path):
+    path = find_problems(Workspace.current())["helpsteer2-tiny"]
+    found = []
+    for folder in ("a", "b"):
+        data = tmp_path / folder / "pairs.jsonl"
+        data.parent.mkdir()
+        data.write_text("{}\n")
+        monkeypatch.setenv("HELPSTEER2_PAIRS", str(data))
+        found.append(all_keys(Plan.of(load_problem(path), path)))
+    assert found[0] == found[1]
