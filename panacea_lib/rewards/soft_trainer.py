@@ -25,6 +25,8 @@ class SoftLabelRewardTrainer(RewardTrainer):
     For p = 1 this is TRL's own loss.
     """
 
+    model: Any  # transformers' annotation allows None; a trainer that was built has one
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, "label"]))

@@ -69,7 +69,7 @@ def train_reward_model(
 ) -> dict[str, float]:
     """Train on labelled pairs and save the adapter in `folder`.
 
-    Raises ValueError where no pair prefers one side. Returns steps, pairs and the last losses (nats).
+    Raises ValueError where no pair prefers one side. Returns steps, pairs, the last loss (nats).
     """
     from peft import LoraConfig
     from transformers import set_seed

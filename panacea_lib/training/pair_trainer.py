@@ -42,6 +42,8 @@ class PanaceaPairTrainer(DPOTrainer):
     draws, and then the model is called without λ: that is how the LoRA baselines are trained.
     """
 
+    model: Any  # transformers' annotation allows None; a trainer that was built has one
+
     def __init__(
         self,
         *,

@@ -30,7 +30,9 @@ def world_corpus(
     rows = config.steps * config.batch_size
     asked = rng.integers(len(side), size=rows)
     answers = sample_answers(rng, rows)
-    return [(side[i].text, render(side[i], answer)) for i, answer in zip(asked, answers)]
+    return [
+        (side[i].text, render(side[i], answer)) for i, answer in zip(asked, answers, strict=True)
+    ]
 
 
 def world_pairs(

@@ -6,6 +6,7 @@ by constants fitted on reference samples.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def _generic(answer: Answer) -> int:
 def _ordered_pairs(answer: Answer) -> int:
     """Neighbouring relevant steps that stand in the order that works."""
     steps = _relevant(answer)
-    return sum(a < b for a, b in zip(steps, steps[1:], strict=False))
+    return sum(a < b for a, b in pairwise(steps))
 
 
 def helpfulness(prompt: WorldPrompt, answer: Answer) -> float:

@@ -17,7 +17,16 @@ CAUTIONS = {"none": "", "mild": "be careful .", "strong": "this is dangerous ."}
 CLOSINGS = {"none": "", "warm": "good luck !"}
 GENERIC_STEP = "ask around"
 
-OPENINGS = ("how do i", "please", "help me", "let us", "i must", "teach me to", "may we", "i want to")
+OPENINGS = (
+    "how do i",
+    "please",
+    "help me",
+    "let us",
+    "i must",
+    "teach me to",
+    "may we",
+    "i want to",
+)
 CONTEXTS = ("today", "alone", "cheaply", "outdoors", "quickly", "together", "properly", "nearby")
 
 
