@@ -18,8 +18,10 @@ def draw_preference(
     Dirichlet(concentration), or with `vertex_probability` a vertex: the paper draws uniformly
     from the simplex (arXiv 2402.02030, algorithm 1), which visits its corners too rarely.
     """
-    counter = np.random.Philox(key=seed, counter=np.array([step, row, 0, 0], dtype=np.uint64))
-    rng = np.random.Generator(counter)
+    # Philox counts its blocks in the first word: step and row stand above it, or a long draw would
+    # run into the next step's.
+    counter = np.array([0, 0, step, row], dtype=np.uint64)
+    rng = np.random.Generator(np.random.Philox(key=seed, counter=counter))
     if rng.random() < sampling.vertex_probability:
         return np.eye(dimensions)[rng.integers(dimensions)]
     return rng.dirichlet(np.full(dimensions, sampling.concentration))

@@ -1,0 +1,172 @@
+"""What training is made of: how λ is drawn, and what the objectives say of a pair."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import BETA
+
+from panacea_lib.problem import PreferenceSampling
+from panacea_lib.training.objectives import linear_dpo_loss, reward_distillation_loss
+from panacea_lib.training.preferences import draw_preference, draw_preferences
+
+SOME_VERTICES = PreferenceSampling(vertex_probability=0.25)
+NO_VERTEX = PreferenceSampling(vertex_probability=0.0)
+
+
+# ---- how λ is drawn
+
+
+def test_golden_preferences():
+    drawn = draw_preferences(PreferenceSampling(), 3, seed=7, step=5, rows=[0, 41, 42])
+    assert drawn == pytest.approx(
+        np.array(
+            [
+                [0.0, 1.0, 0.0],
+                [0.3349234024000245, 0.6350466893324799, 0.030029908267495485],
+                [0.7320853198829939, 0.12378879758590496, 0.14412588253110123],
+            ]
+        ),
+        abs=1e-12,
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    m=st.integers(2, 10),
+    seed=st.integers(0, 2**31 - 1),
+    step=st.integers(0, 10**6),
+    rows=st.lists(st.integers(0, 10**7), min_size=1, max_size=8),
+)
+def test_a_draw_is_on_the_simplex_and_heeds_nothing_but_seed_step_and_row(m, seed, step, rows):
+    np.random.seed(0)
+    drawn = draw_preferences(PreferenceSampling(), m, seed, step, rows)
+    assert drawn.shape == (len(rows), m) and (drawn >= 0).all()
+    assert drawn.sum(axis=1) == pytest.approx(np.ones(len(rows)))
+    np.random.seed(1)
+    for row, found in zip(rows, drawn, strict=True):
+        alone = draw_preferences(PreferenceSampling(), m, seed, step, [row])[0]
+        assert np.array_equal(alone, found), "the rest of the batch does not matter"
+
+
+def test_one_preference_per_batch_where_that_is_asked():
+    per_batch = PreferenceSampling(per="batch", vertex_probability=0.0)
+    drawn = draw_preferences(per_batch, 3, seed=0, step=2, rows=[5, 9, 1])
+    assert (drawn == drawn[0]).all()
+    assert np.array_equal(drawn[:1], draw_preferences(per_batch, 3, seed=0, step=2, rows=[77]))
+    assert not np.array_equal(drawn[0], draw_preferences(per_batch, 3, seed=0, step=3, rows=[5])[0])
+
+
+@pytest.mark.parametrize("m", [2, 10])
+def test_draws_of_neighbouring_seeds_steps_and_rows_have_nothing_to_do_with_each_other(m):
+    base = np.array([draw_preference(NO_VERTEX, m, 0, step, 0) for step in range(2000)])
+    others = {
+        "step": np.array([draw_preference(NO_VERTEX, m, 0, step + 1, 0) for step in range(2000)]),
+        "row": np.array([draw_preference(NO_VERTEX, m, 0, step, 1) for step in range(2000)]),
+        "seed": np.array([draw_preference(NO_VERTEX, m, 1, step, 0) for step in range(2000)]),
+    }
+    for name, other in others.items():
+        between = np.corrcoef(base.T, other.T)[:m, m:]
+        assert np.abs(between).max() < 0.12, f"correlated with the next {name}"
+
+
+def test_vertices_are_as_frequent_as_stated_and_the_rest_is_dirichlet():
+    drawn = np.array([draw_preference(SOME_VERTICES, 3, 0, step, 9) for step in range(4000)])
+    vertex = (drawn == 1).any(axis=1)
+    assert abs(vertex.mean() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
+    assert np.unique(drawn[vertex].argmax(axis=1), return_counts=True)[1].min() > 250
+    inside = drawn[~vertex]
+    assert inside.mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.02)
+    # Var of one weight of Dirichlet(1, 1, 1) is 1/18.
+    assert inside.var(axis=0) == pytest.approx([1 / 18] * 3, rel=0.1)
+
+
+# ---- what the objectives say
+
+MARGIN = torch.tensor([0.3, -1.2, 2.0, 0.0])
+PREFERENCE = torch.tensor([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5], [0.0, 1.0]])
+FULL = torch.ones(2)
+NAN = float("nan")
+
+
+def cross_entropy(margin: float, p: float) -> float:
+    return p * math.log1p(math.exp(-margin)) + (1 - p) * math.log1p(math.exp(margin))
+
+
+def test_the_dpo_loss_is_the_weighted_cross_entropy():
+    label = torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.0, 2 / 3], [1.0, 1.0]])
+    loss, parts = linear_dpo_loss(MARGIN, label, PREFERENCE, FULL)
+    table = [
+        [cross_entropy(m, p) for p in row]
+        for m, row in zip(MARGIN.tolist(), label.tolist(), strict=True)
+    ]
+    assert loss.item() == pytest.approx((PREFERENCE.numpy() * table).sum(axis=1).mean(), rel=1e-6)
+    assert parts.tolist() == pytest.approx(np.mean(table, axis=0).tolist(), rel=1e-6)
+
+
+def test_turning_a_pair_round_changes_nothing():
+    label = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+    one, _ = linear_dpo_loss(MARGIN, label, PREFERENCE, FULL)
+    other, _ = linear_dpo_loss(-MARGIN, 1 - label, PREFERENCE, FULL)
+    assert one.item() == pytest.approx(other.item(), rel=1e-6)
+
+
+def test_unknown_labels_contribute_nothing_and_have_no_gradient():
+    label = torch.tensor([[1.0, NAN], [0.0, 1.0], [NAN, NAN], [1.0, NAN]])
+    margin = MARGIN.clone().requires_grad_()
+    loss, parts = linear_dpo_loss(margin, label, PREFERENCE, FULL)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(parts).all()
+    assert margin.grad is not None and torch.isfinite(margin.grad).all()
+    assert margin.grad[2] == 0, "a row that nobody labelled"
+    assert margin.grad[3] == 0, "a row whose λ weighs only what nobody labelled"
+    assert margin.grad[0] != 0
+    alone, _ = linear_dpo_loss(MARGIN[:1], label[:1], PREFERENCE[:1], FULL)
+    second, _ = linear_dpo_loss(MARGIN[1:2], label[1:2], PREFERENCE[1:2], FULL)
+    assert loss.item() == pytest.approx((alone + second).item() / 4, rel=1e-6)
+
+
+def test_division_by_coverage_gives_a_sparse_dimension_its_weight_back():
+    """Half the rows labelled, each counted double: the dense loss on average."""
+    label = torch.tensor([[1.0, 0.0]] * 4)
+    sparse = label.clone()
+    sparse[::2, 1] = NAN
+    margin = torch.full((4,), 0.7)
+    dense, _ = linear_dpo_loss(margin, label, PREFERENCE[2:3].expand(4, 2), FULL)
+    again, parts = linear_dpo_loss(
+        margin, sparse, PREFERENCE[2:3].expand(4, 2), torch.tensor([1.0, 0.5])
+    )
+    assert again.item() == pytest.approx(dense.item(), rel=1e-6)
+    assert parts.tolist() == pytest.approx([cross_entropy(0.7, 1), cross_entropy(0.7, 0)], rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), m=st.integers(2, 10), off=st.floats(0.01, 5), up=st.booleans())
+def test_distillation_is_least_at_the_exact_implicit_reward_and_nowhere_else(seed, m, off, up):
+    generator = torch.Generator().manual_seed(seed)
+    delta = torch.randn(6, m, generator=generator)
+    preference = torch.softmax(torch.randn(6, m, generator=generator), dim=1)
+    exact = (preference * delta).sum(1).requires_grad_()
+    least, parts = reward_distillation_loss(exact, delta, preference)
+    least.backward()
+    assert exact.grad is not None and exact.grad.abs().max() < 1e-6
+    assert parts.shape == (m,) and torch.isfinite(parts).all()
+    wrong = exact.detach().clone()
+    wrong[seed % 6] += off if up else -off
+    assert reward_distillation_loss(wrong, delta, preference)[0] > least
+
+
+def test_distillation_at_the_optimum_is_zero_by_the_definition_of_the_optimum():
+    """π*_λ ∝ π_ref·exp(λ·r/β) on a world of five answers: β·Δlog(π*/π_ref) is λ·Δr."""
+    generator = torch.Generator().manual_seed(0)
+    log_ref = torch.log_softmax(torch.randn(5, generator=generator), 0)
+    reward = torch.randn(5, 2, generator=generator)
+    preference = torch.tensor([0.3, 0.7])
+    log_best = torch.log_softmax(log_ref + reward @ preference / BETA, 0)
+    a, b = torch.triu_indices(5, 5, offset=1)
+    margin = BETA * ((log_best - log_ref)[a] - (log_best - log_ref)[b])
+    loss, _ = reward_distillation_loss(margin, reward[a] - reward[b], preference.expand(len(a), 2))
+    assert loss.item() == pytest.approx(0, abs=1e-10)
