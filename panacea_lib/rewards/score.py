@@ -86,5 +86,5 @@ def _share(metric: str, hits: np.ndarray) -> dict[str, Any]:
     z, share = 1.96, hits.mean()
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = float(centre - half), float(centre + half)
+    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))  # rounding
     return {"metric": metric, "value": float(share), "low": low, "high": high, "n": n}
