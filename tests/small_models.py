@@ -22,7 +22,7 @@ from panacea_lib.world.data import world_corpus, world_prompts
 from panacea_lib.world.grammar import all_answers, all_prompts, render
 
 DIMENSIONS = ["helpfulness", "harmlessness"]
-MODEL = ScratchModel(kind="scratch", hidden_size=32, layers=2, steps=60, batch_size=32)
+MODEL = ScratchModel(kind="scratch", hidden_size=32, layers=2, steps=150, batch_size=32)
 BETA = 0.5
 
 torch.set_num_threads(1)  # models this small only lose by more, and two cores are shared

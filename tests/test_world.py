@@ -110,10 +110,7 @@ def test_the_corpus_is_a_function_of_the_seed_and_holds_training_prompts_only():
     train = {prompt.text for prompt in prompts if prompt.split == "train"}
     assert {prompt for prompt, _ in corpus} <= train
     assert all(parse(all_prompts()[prompt], text) for prompt, text in corpus[:200])
-    assert corpus[0] == (
-        "teach me to fix a bicycle nearby",
-        "perhaps : tighten bolts , lift frame , oil chain . be careful .",
-    )
+    assert corpus[0] == ("teach me to fix a bicycle nearby", "sure : ask around . be careful .")
 
 
 def test_the_writers_use_every_slot_choice_and_are_blind_to_risk():
