@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from panacea_lib.intervals import wilson_interval
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem import Quantization
 from panacea_lib.rewards.train import load_classifier, truncate
@@ -79,12 +80,9 @@ def reward_model_metrics(
 
 
 def _share(metric: str, hits: np.ndarray) -> dict[str, Any]:
-    """A share with its Wilson score interval (Wilson 1927), z = 1.96."""
+    """A share with its Wilson interval."""
     n = len(hits)
     if n == 0:
         return {"metric": metric, "value": None, "low": None, "high": None, "n": 0}
-    z, share = 1.96, hits.mean()
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = max(0.0, float(centre - half)), min(1.0, float(centre + half))  # rounding
-    return {"metric": metric, "value": float(share), "low": low, "high": high, "n": n}
+    low, high = wilson_interval(int(hits.sum()), n)
+    return {"metric": metric, "value": float(hits.mean()), "low": low, "high": high, "n": n}
