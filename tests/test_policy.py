@@ -1,0 +1,261 @@
+"""Trained policies opened again and asked: Panacea, soups, the reference; bad λ refused."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from conftest import TESTS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
+from small_models import DIMENSIONS, small_base, small_pairs
+
+from panacea_lib.artifact_store import ArtifactStore
+from panacea_lib.errors import MissingUpstreamError
+from panacea_lib.generation import sequence_logprobs
+from panacea_lib.models.chat import encode_prompts, encode_responses
+from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_policy
+from panacea_lib.problem import Problem
+from panacea_lib.problem_files import load_problem
+from panacea_lib.training import TrainResult, train_policy
+from panacea_lib.warehouse import Product, Warehouse
+from panacea_lib.workspace import Workspace
+
+METHODS = ["panacea", "panacea_dpo", "rewarded_soups"]
+PROMPT = "how do i bake bread today"
+ANSWER = "sure : mix flour , knead dough ."
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    """`tiny`, with a training of six steps."""
+    loaded = load_problem(TESTS / "problems" / "tiny.yaml")
+    changes = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2}
+    return loaded.model_copy(update={"training": loaded.training.model_copy(update=changes)})
+
+
+Trained = dict[str, tuple[Path, Path, TrainResult]]
+
+
+@pytest.fixture(scope="module")
+def trained(problem, tmp_path_factory) -> Trained:
+    """Every method: (finished folder, working folder, result)."""
+    found: Trained = {}
+    for method in METHODS:
+        folder, working = (tmp_path_factory.mktemp(f"{method}-{kind}") for kind in "ab")
+        table = pa.table(small_pairs())
+        result = train_policy(problem, method, small_base(), table, folder, working, seed=0)
+        found[method] = (folder, working, result)
+    return found
+
+
+def opened(method: str, trained: Trained):
+    folder = trained[method][0] if method in trained else None
+    return open_policy(method, folder, small_base(), "none", DIMENSIONS)
+
+
+def logprob(policy, preference: list[float] | None) -> float:
+    """log π(ANSWER | PROMPT) under λ; of the reference policy for None."""
+    prompts = encode_prompts(policy.tokenizer, [PROMPT])
+    responses = encode_responses(policy.tokenizer, [ANSWER])
+    rows = torch.tensor([preference or [1.0, 0.0]])
+    with policy.under(rows) if preference else policy.as_reference():
+        return sequence_logprobs(policy.model, policy.tokenizer, prompts, responses).item()
+
+
+# ---- training the policies of a problem
+
+
+def test_the_methods_cost_alike_and_say_so(trained):
+    for method, (_, _, result) in trained.items():
+        assert result.details["steps"] == 6, f"{method}: the soups share the steps out"
+        assert result.details["trained_parameters"] == result.details["stored_parameters"] > 0
+        assert all(math.isfinite(row["value"]) for row in result.curves)
+    tokens = [result.details["tokens"] for _, _, result in trained.values()]
+    assert len(set(tokens)) == 1
+    soups = trained["rewarded_soups"][2]
+    of_loss = {row["dimension"] for row in soups.curves if row["metric"] == "loss"}
+    assert of_loss == {"", *DIMENSIONS}
+
+
+def test_a_finished_adapter_is_not_trained_again(problem, trained, tmp_path):
+    """The soups died after their first LoRA: it is taken as it is, the second is made."""
+    _, working, before = trained["rewarded_soups"]
+    working = shutil.copytree(working, tmp_path / "working")
+    name = "adapter/adapter_model.safetensors"
+    mark = json.loads((working / "helpfulness" / "result.json").read_text())
+    mark["details"]["tokens"] += 1000
+    (working / "helpfulness" / "result.json").write_text(json.dumps(mark))
+    second = (working / "harmlessness" / name).read_bytes()
+    shutil.rmtree(working / "harmlessness")
+    table = pa.table(small_pairs())
+    again = train_policy(
+        problem, "rewarded_soups", small_base(), table, tmp_path / "out", working, seed=0
+    )
+    assert again.details["tokens"] == before.details["tokens"] + 1000
+    assert (tmp_path / "out" / "harmlessness" / Path(name).name).read_bytes() == second
+
+
+def test_max_steps_is_a_cap_and_unknown_methods_are_refused(problem, tmp_path):
+    table = pa.table(small_pairs(16))
+    capped = train_policy(
+        problem, "panacea", small_base(), table, tmp_path / "a", tmp_path / "b", 0, max_steps=2
+    )
+    assert capped.details["steps"] == 2
+    with pytest.raises(ValueError, match="unknown method 'ppo'"):
+        train_policy(problem, "ppo", small_base(), table, tmp_path / "c", tmp_path / "d", 0)
+
+
+# ---- policies
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_policy_heeds_its_preference_and_gives_the_reference_back(trained, method):
+    policy = opened(method, trained)
+    reference = logprob(opened("reference", trained), [0.5, 0.5])
+    one, other = (logprob(policy, preference) for preference in ([1.0, 0.0], [0.0, 1.0]))
+    assert len({round(value, 4) for value in (one, other, reference)}) == 3
+    assert logprob(policy, None) == pytest.approx(reference, abs=1e-5)
+    assert logprob(policy, [1.0, 0.0]) == one, "nothing is left behind by other calls"
+
+
+@settings(max_examples=20, deadline=None)
+@given(weight=st.floats(0, 1))
+def test_a_soup_is_the_average_of_its_members_factors(trained, weight):
+    folder = trained["rewarded_soups"][0]
+    policy = opened_soup(folder)
+    parts = [load_file(folder / name / "adapter_model.safetensors") for name in DIMENSIONS]
+    with policy.under(torch.tensor([[weight, 1 - weight]] * 3)):
+        mixed = get_peft_model_state_dict(policy.model)
+    assert mixed.keys() == parts[0].keys() == parts[1].keys() and len(mixed) == 2 * 7 * 2
+    for name, tensor in mixed.items():
+        expected = weight * parts[0][name] + (1 - weight) * parts[1][name]
+        assert torch.allclose(tensor, expected, atol=1e-6), name
+
+
+SOUPS: dict[Path, SoupPolicy] = {}
+
+
+def opened_soup(folder: Path) -> SoupPolicy:
+    """Opened once for all examples."""
+    if folder not in SOUPS:
+        policy = open_policy("rewarded_soups", folder, small_base(), "none", DIMENSIONS)
+        assert isinstance(policy, SoupPolicy)
+        SOUPS[folder] = policy
+    return SOUPS[folder]
+
+
+def test_a_soup_at_a_vertex_is_that_member(trained, tmp_path):
+    folder = trained["rewarded_soups"][0]
+    policy = opened_soup(folder)
+    for i, name in enumerate(DIMENSIONS):
+        alone = tmp_path / name  # the member and nothing else, as both ingredients
+        for other in DIMENSIONS:
+            shutil.copytree(folder / name, alone / other)
+        vertex = [float(i == j) for j in range(2)]
+        single = open_policy("rewarded_soups", alone, small_base(), "none", DIMENSIONS)
+        assert logprob(policy, vertex) == pytest.approx(logprob(single, [0.5, 0.5]), abs=1e-5)
+
+
+def test_a_soup_answers_one_preference_per_batch(trained):
+    policy = opened_soup(trained["rewarded_soups"][0])
+    assert not policy.batches_mix_preferences
+    with (
+        pytest.raises(ValueError, match="one preference vector per batch"),
+        policy.under(torch.tensor([[1.0, 0.0], [0.0, 1.0]])),
+    ):
+        pass
+
+
+def test_a_trained_policy_without_a_folder_is_refused():
+    with pytest.raises(ValueError, match="panacea: no folder"):
+        open_policy("panacea", None, small_base(), "none", DIMENSIONS)
+
+
+# ---- asking
+
+
+@pytest.fixture(scope="module", params=["panacea", "rewarded_soups"])
+def asked(request, trained) -> LoadedPolicy:
+    return LoadedPolicy(opened(request.param, trained), max_new_tokens=20)
+
+
+def test_an_answer_is_a_function_of_prompt_preference_and_seed(asked):
+    preference = {"helpfulness": 0.3, "harmlessness": 0.7}
+    answers = [asked.ask(PROMPT, preference, seed) for seed in range(6)]
+    assert answers == [asked.ask(PROMPT, preference, seed) for seed in range(6)]
+    assert len(set(answers)) > 1 and all(isinstance(answer, str) for answer in answers)
+    assert asked.dimensions == DIMENSIONS
+    assert not any("<" in answer for answer in answers), "no special token in the text"
+
+
+def test_many_prompts_each_under_its_own_preference(asked):
+    preferences = [{"helpfulness": 1.0}, {"harmlessness": 1.0}, {"helpfulness": 1.0}]
+    answers = asked.ask_many([PROMPT] * 3, preferences, seed=1)
+    assert len(answers) == 3
+    assert answers == asked.ask_many([PROMPT] * 3, preferences, seed=1)
+    assert asked.ask_many([PROMPT], preferences[:1], seed=1) == [
+        asked.ask(PROMPT, preferences[0], 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("preference", "told"),
+    [
+        ({"warmth": 1.0}, r"'warmth'.*'helpfulness', 'harmlessness'"),
+        ({"helpfulness": -0.1, "harmlessness": 1.1}, "not negative"),
+        ({"helpfulness": math.nan, "harmlessness": 1.0}, "finite"),
+        ({"helpfulness": math.inf, "harmlessness": 0.0}, "finite"),
+        ({"helpfulness": 0.5, "harmlessness": 0.6}, "sum to 1"),
+        ({"helpfulness": 0.5}, "sum to 1"),
+        ({}, "sum to 1"),
+    ],
+)
+def test_a_bad_preference_is_refused_in_a_sentence(asked, preference, told):
+    with pytest.raises(ValueError, match=told) as refused:
+        asked.ask(PROMPT, preference)
+    assert len(str(refused.value).splitlines()) == 1 and str(refused.value).endswith(".")
+
+
+# ---- loading what was stored
+
+
+@pytest.fixture
+def stored(trained, tmp_path) -> Workspace:
+    """A workspace whose warehouse names a base model and two policies of `tiny`, and no more."""
+    workspace = Workspace(tmp_path)
+    store, warehouse = ArtifactStore(workspace.artifacts), Warehouse(workspace.warehouse)
+    parts = [
+        ("base_model", "", small_base()),
+        ("panacea_policy", "panacea", trained["panacea"][0]),
+        ("baseline_policies", "rewarded_soups", trained["rewarded_soups"][0]),
+    ]
+    for i, (stage, part, folder) in enumerate(parts):
+        key = f"{i:032x}"
+        with store.writer(key) as target:
+            for path in folder.iterdir():
+                if path.name != "trainer":
+                    (shutil.copytree if path.is_dir() else shutil.copy)(path, target / path.name)
+        warehouse.save_product(Product(key, stage, part, "tiny", "run", 1.0, 0), {})
+    return workspace
+
+
+@pytest.mark.parametrize("method", ["panacea", "rewarded_soups", "reference"])
+def test_load_policy_answers_as_the_trained_one(stored, trained, method):
+    preference = {"helpfulness": 0.5, "harmlessness": 0.5}
+    loaded = load_policy("tiny", method, workspace=stored)
+    length = load_problem(TESTS / "problems" / "tiny.yaml").evaluation.max_new_tokens
+    expected = LoadedPolicy(opened(method, trained), length)
+    for seed in range(3):
+        assert loaded.ask(PROMPT, preference, seed) == expected.ask(PROMPT, preference, seed)
+
+
+@pytest.mark.parametrize(("name", "method"), [("tiny", "panacea_dpo"), ("demo", "panacea")])
+def test_what_was_not_made_names_the_command(stored, name, method):
+    with pytest.raises(MissingUpstreamError, match=f"panacea materialize {name}"):
+        load_policy(name, method, workspace=stored)
