@@ -137,6 +137,7 @@ def test_a_deleted_snapshot_is_published_again(warehouse):
     warehouse.save_product(product("a1"), prompts("x"))
     warehouse.snapshot.unlink()
     assert warehouse.is_complete("a1") and shown(warehouse) == ["x"]
+    warehouse.close()
     warehouse.snapshot.chmod(0o644)
     alter(warehouse.snapshot, "delete from facts.prompts")
     assert warehouse.is_complete("a1") and shown(warehouse) == ["x"]

@@ -20,9 +20,11 @@ def encode_prompts(tokenizer: Tokenizer, prompts: list[str]) -> list[list[int]]:
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; use a model that "
             "was tuned on dialogue, or save a chat_template with its tokenizer"
         )
-    turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    unique = list(dict.fromkeys(prompts))  # a prompt is asked many times, and templates are slow
+    turns = [[{"role": "user", "content": prompt}] for prompt in unique]
     texts = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = dict(zip(unique, tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+    return [list(ids[prompt]) for prompt in prompts]
 
 
 def encode_responses(tokenizer: Tokenizer, responses: list[str]) -> list[list[int]]:

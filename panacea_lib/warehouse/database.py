@@ -105,6 +105,13 @@ def connect_to_read(snapshot: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def reader_cursor(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another connection to what `connect_to_read` opened, as safe; the caller closes it."""
+    cursor = connection.cursor()
+    cursor.execute("use panacea")  # the one setting that a cursor does not take over
+    return cursor
+
+
 def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the tables and views that are missing; belongs inside the writer's transaction.
 

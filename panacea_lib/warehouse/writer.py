@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -46,6 +47,8 @@ class Warehouse:
         self.snapshot = database.snapshot_path(path)
         self.lock = path.with_name(f"{path.name}.lock")
         self._lock_timeout = lock_timeout
+        self._open: tuple[tuple[int, int, int], Connection] | None = None
+        self._reopening = Lock()
 
     @contextmanager
     def writer(self, holder: str) -> Iterator[Connection]:
@@ -172,6 +175,12 @@ class Warehouse:
             f'select * exclude (key) from facts."{table}" where key = ? order by {order_by}', [key]
         )
 
+    def close(self) -> None:
+        """Let go of the snapshot's file; the next question opens it again."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
     @contextmanager
     def _locked(self, holder: str) -> Iterator[None]:
         with database.write_lock(self.lock, holder, self._lock_timeout):
@@ -202,11 +211,21 @@ class Warehouse:
             raise MissingUpstreamError(
                 f"there is no warehouse at {self.snapshot} yet: run `panacea materialize demo`"
             )
-        connection = database.connect_to_read(self.snapshot)
+        with self._reopening:
+            connection = database.reader_cursor(self._reopened())
         try:
             yield connection
         finally:
             connection.close()
+
+    def _reopened(self) -> Connection:
+        """The snapshot, kept open until another one is published: opening is slow."""
+        found = self.snapshot.stat()
+        identity = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._open is None or self._open[0] != identity:
+            self.close()
+            self._open = identity, database.connect_to_read(self.snapshot)
+        return self._open[1]
 
     def _refresh(self) -> None:
         """Publish again if the snapshot is not a copy of the database and the code's views."""
