@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 import dagster as dg
+from dagster._check import CheckError
 
 from orchestration.definitions import CHAIN, defs
 from orchestration.progress import TerminalDisplay, shown_on
 from panacea_lib.errors import InputError
 from panacea_lib.problem_errors import nearest
 
-_NAMES = re.compile(r"[a-z_]+(\s*,\s*[a-z_]+)*")
+_NAMES = re.compile(r"\w+(\s*,\s*\w+)*")
+# Bad syntax, and attributes that can be asked for in the UI only.
+_BAD_SELECTION = (dg.DagsterError, CheckError, NotImplementedError)
 # The job page of the UI lists runs by the code location that they belong to.
 _LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
 
@@ -49,25 +52,22 @@ def resolve_selection(selection: str | None) -> list[dg.AssetKey]:
     graph = defs.resolve_asset_graph()
     names = sorted(key.to_user_string() for key in graph.get_all_asset_keys())
     if selection is None:
-        chosen = dg.AssetSelection.all()
-    elif _NAMES.fullmatch(selection.strip()) and selection.strip() not in ("and", "or", "not"):
-        wanted = [name.strip() for name in selection.split(",")]
-        for name in wanted:
-            if name not in names:
-                raise InputError(f"--select: no asset is named {name!r} ({nearest(name, names)})")
-        chosen = dg.AssetSelection.assets(*wanted)
-    else:
-        try:
-            chosen = dg.AssetSelection.from_string(selection)
-        except Exception as error:  # Dagster's parser raises several kinds, one of them private
-            raise InputError(
-                f"--select: {selection!r} is no asset selection; write names with commas "
-                f"({', '.join(names[:2])}, …) or Dagster's syntax, e.g. 'key:\"pairs\"+'"
-            ) from error
-    keys = sorted(chosen.resolve(graph), key=lambda key: key.to_user_string())
+        return [dg.AssetKey(name) for name in names]
+    if _NAMES.fullmatch(selection.strip()):
+        wanted = {name.strip() for name in selection.split(",")}
+        for name in sorted(wanted - set(names)):
+            raise InputError(f"--select: no asset is named {name!r} ({nearest(name, names)})")
+        return [dg.AssetKey(name) for name in sorted(wanted)]
+    try:
+        keys = dg.AssetSelection.from_string(selection).resolve(graph)
+    except _BAD_SELECTION as error:
+        raise InputError(
+            f"--select: {selection!r} is no asset selection; write names with commas "
+            f"({', '.join(names[:2])}, …) or Dagster's syntax, e.g. 'key:\"pairs\"+'"
+        ) from error
     if not keys:
         raise InputError(f"--select: {selection!r} selects none of {', '.join(names)}")
-    return keys
+    return sorted(keys, key=lambda key: key.to_user_string())
 
 
 def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any]) -> Finished:

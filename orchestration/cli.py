@@ -119,13 +119,13 @@ def materialize(
     loaded = load_problem_named(workspace, problem)
     # Bad input is found before anything is written, even the workspace's folder.
     _check_data(loaded, find_problems(workspace)[problem])
+    be_quiet()
     from orchestration.chain import resolve_selection, run_chain
     from orchestration.printing import INTERRUPTED, print_run
 
     assets = resolve_selection(select)
     enter_workspace(workspace)
     go_offline(loaded)
-    be_quiet()
     settings = {"seed": seed, "max_steps": max_steps, "force": force}
     finished = run_chain(problem, assets, settings)
     names = [asset.to_user_string() for asset in assets]

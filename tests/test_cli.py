@@ -126,6 +126,10 @@ BAD = {
     "no such problem": (("materialize", "dmeo"), "did you mean 'demo'"),
     "no such asset": (("materialize", "tiny", "--select", "pairz"), "did you mean 'pairs'"),
     "bad selection": (("materialize", "tiny", "--select", "key:("), "no asset selection"),
+    "selection of the UI": (
+        ("materialize", "tiny", "--select", "code_location:x"),
+        "no asset selection",
+    ),
     "no such file": (("validate", "nowhere.yaml"), "nowhere.yaml"),
     "bad name": (("new", "Bad Name"), "no problem name"),
     "no such folder": (("new", "mine", "--out", "/nowhere/mine.yaml"), "no such folder"),
