@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 _WIDTH = 120  # where there is no terminal to ask
+_UNBOUNDED = 10_000  # wider than any table
 
 
 def _console(stderr: bool = False) -> Console:
@@ -59,14 +60,30 @@ def _made(workspace: Workspace) -> dict[str, str]:
 
 
 def print_table(rows: pa.Table) -> None:
-    """Any query's answer, to be read; --json and --csv are for programs."""
+    """Any query's answer, to be read; --json and --csv are for programs.
+
+    A few rows that are too wide are laid out sideways, a column per row.
+    """
+    console = _console()
+    cells = [
+        [escape(_cell(value)) for value in column.to_pylist(maps_as_pydicts="strict")]
+        for column in rows.columns
+    ]
     table = Table()
     for name, kind in zip(rows.column_names, rows.schema.types, strict=True):
         number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
         table.add_column(escape(name), justify="right" if number else "left", overflow="fold")
-    for row in zip(*(c.to_pylist(maps_as_pydicts="strict") for c in rows.columns), strict=True):
-        table.add_row(*(escape(_cell(value)) for value in row))
-    _console().print(table)
+    for row in zip(*cells, strict=True):
+        table.add_row(*row)
+    too_wide = (
+        console.measure(table, options=console.options.update(width=_UNBOUNDED)).maximum
+        > console.width
+    )
+    if too_wide and 2 * rows.num_rows < rows.num_columns:
+        table = Table(show_header=False)
+        for name, column in zip(rows.column_names, cells, strict=True):
+            table.add_row(f"[bold]{escape(name)}[/bold]", *column)
+    console.print(table)
     _console(stderr=True).print(f"{rows.num_rows} rows", style="dim")
 
 
