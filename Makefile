@@ -34,8 +34,10 @@ demo: install ## Materialise everything of the problem `demo` and print its fron
 demo-small: install ## The same in its smallest setting
 	$(BIN)/panacea materialize demo-small $(ARGS)
 
-test: install ## Run every test
-	$(BIN)/python -m pytest $(ARGS)
+# Two processes of one thread each: the tests' models are too small to gain from more threads. Test
+# names hold sets, which both must spell alike.
+test: install ## Run every test, in two processes
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(BIN)/ruff check
