@@ -73,19 +73,20 @@ def test_the_first_dpo_loss_is_ln_2_for_a_lora_too_and_with_sparse_labels(pairs,
         assert curve(result, "loss", name)[0] == pytest.approx(math.log(2), abs=1e-5)
 
 
-def test_the_first_distillation_loss_is_that_of_no_margin(pairs, tmp_path):
-    """All rows in one batch: mean (λ·Δr)², with the λ that the documented draw gives each row."""
-    columns = small_pairs()
-    config = small_config(pairs, "reward_distillation", steps=1, batch_size=64, seed=3)
-    result = train(config, tmp_path)
-    drawn = draw_preferences(PreferenceSampling(), 2, seed=3, step=0, rows=range(64))
-    target = (drawn * np.array(columns["reward_delta"])).sum(axis=1)
-    expected, _ = reward_distillation_loss(
-        torch.zeros(64),
-        torch.tensor(target, dtype=torch.float32)[:, None],
-        torch.ones(64, 1),
-    )
-    assert curve(result, "loss")[0] == pytest.approx(expected.item(), rel=1e-4)
+def test_every_step_gives_every_row_the_preference_of_its_draw(pairs, tmp_path):
+    """All rows in one batch and a rate of nothing: at every step the loss is mean (λ·Δr)², of
+    margin 0, with λ as the draw of (seed, step, row) says."""
+    delta = np.array(small_pairs()["reward_delta"])
+    numbers = {"steps": 3, "batch_size": 64, "learning_rate": 1e-12}
+    result = train(small_config(pairs, "reward_distillation", seed=3, **numbers), tmp_path)
+    expected = []
+    for step in range(3):
+        drawn = draw_preferences(PreferenceSampling(), 2, seed=3, step=step, rows=range(64))
+        target = torch.tensor((drawn * delta).sum(axis=1), dtype=torch.float32)
+        loss, _ = reward_distillation_loss(torch.zeros(64), target[:, None], torch.ones(64, 1))
+        expected.append(loss.item())
+    assert curve(result, "loss") == pytest.approx(expected, rel=1e-4)
+    assert len({round(loss, 3) for loss in expected}) == 3, "a fresh λ at every step"
 
 
 def test_the_adapter_changed_and_is_finite_and_the_result_says_what_was_done(trained):
