@@ -10,4 +10,4 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     share = hits / n
     centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * (share * (1 - share) / n + Z_95**2 / (4 * n**2)) ** 0.5
-    return centre - half, centre + half
+    return max(0.0, centre - half), min(1.0, centre + half)  # rounding may step outside
