@@ -193,7 +193,9 @@ def ask(
 def dev(context: typer.Context) -> None:
     """Open the Dagster UI on this workspace; further options go to `dagster dev` (--port 3000)."""
     enter_workspace(Workspace.current())
-    command = ["-m", "dagster", "dev", "-m", "orchestration.definitions", *context.args]
+    # Dagster prefers another command, which wants a project laid out its own way.
+    quiet = ["-W", "ignore:Function `dev_command`"]
+    command = [*quiet, "-m", "dagster", "dev", "-m", "orchestration.definitions", *context.args]
     os.execv(sys.executable, [sys.executable, *command])
 
 

@@ -139,6 +139,7 @@ def _dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Any:
     table = parquet.read_table(config.pairs)
     if table.num_rows == 0:
         raise ValueError(f"{config.pairs}: no pair to train on")
+    table = _rows_to_see(table, config)
     a = encode_responses(tokenizer, table["response_a"].to_pylist())
     b = encode_responses(tokenizer, table["response_b"].to_pylist())
     prompts = encode_prompts(tokenizer, table["prompt"].to_pylist())
@@ -171,6 +172,19 @@ def _dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Any:
             }
         ),
     )
+
+
+def _rows_to_see(table: Any, config: TrainConfig) -> Any:
+    """At most as many pairs as the steps have room for, drawn by the seed: where pairs are many
+    and steps few, the reference's pass over the others would cost more than the training."""
+    import numpy as np
+
+    numbers, processes = config.training, int(os.environ.get("WORLD_SIZE", "1"))
+    room = numbers.steps * numbers.batch_size * numbers.accumulation * processes
+    if table.num_rows <= room:
+        return table
+    drawn = np.random.default_rng(config.seed).permutation(table.num_rows)[:room]
+    return table.take(np.sort(drawn))
 
 
 def reference_logprobs(
