@@ -111,7 +111,8 @@ def print_run(
     for check in finished.failed_checks:
         errors.print(f"[red]check failed:[/red] {escape(check)}", soft_wrap=True)
     if not finished.success:
-        errors.print(f"Run {finished.run_id} failed; `panacea dev` shows it with its logs.")
+        if INTERRUPTED not in {failure.error for failure in finished.failures}:
+            errors.print(f"Run {finished.run_id} failed; `panacea dev` shows it with its logs.")
         return
     if "pareto_front" in assets:
         _print_evaluation(workspace, problem, seed, max_steps)
