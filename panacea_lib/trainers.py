@@ -44,3 +44,14 @@ def trainer_device() -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
     }
+
+
+def keep_trained_in_float32(model: Any) -> None:
+    """Undo TRL's cast of trained parameters to bf16 on quantised bases (trl 1.16).
+
+    Steps at the end of a schedule are smaller than bf16 can add, and a score head in bf16 does not
+    take a base's float32 on a CPU.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()

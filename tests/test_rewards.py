@@ -127,6 +127,16 @@ def test_labels_without_any_preference_are_refused(tmp_path):
         train_in(tmp_path, labelled(8, soft=0.0))
 
 
+def test_on_an_nf4_base_what_is_trained_stays_float32(tmp_path):
+    """TRL casts it to bf16, which no float32 score head can be multiplied with."""
+    config = CONFIG.model_copy(update={"steps": 4})
+    base, pairs = small_base(), labelled(32)
+    train_reward_model(config, base, "nf4", MODEL.max_length, pairs, tmp_path, seed=0)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert all(bool(weight.isfinite().all()) for weight in weights.values())
+
+
 def test_the_seed_decides_the_weights(reward_folder, tmp_path):
     train_in(tmp_path / "again", labelled())
     train_in(tmp_path / "other", labelled(), seed=1)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from trl.trainer.reward_trainer import DataCollatorForPreference, RewardTrainer
 
+from panacea_lib.trainers import keep_trained_in_float32
+
 
 @dataclass
 class SoftLabelCollator(DataCollatorForPreference):
@@ -26,6 +28,10 @@ class SoftLabelRewardTrainer(RewardTrainer):
     """
 
     model: Any  # transformers' annotation allows None; a trainer that was built has one
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        keep_trained_in_float32(self.model)
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

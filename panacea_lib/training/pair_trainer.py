@@ -14,6 +14,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from panacea_lib.problem import Method, PreferenceSampling
+from panacea_lib.trainers import keep_trained_in_float32
 from panacea_lib.training.objectives import linear_dpo_loss, reward_distillation_loss
 from panacea_lib.training.preferences import draw_preferences
 
@@ -66,10 +67,7 @@ class PanaceaPairTrainer(DPOTrainer):
         self._fixed_preference = fixed_preference
         self._coverage = coverage
         super().__init__(args=args, train_dataset=train_dataset, **kwargs)
-        # TRL casts the adapter to bf16 on quantised bases; σ and s move in smaller steps than that.
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
+        keep_trained_in_float32(self.model)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # tokenised already, by the functions that generation uses
