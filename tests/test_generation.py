@@ -155,6 +155,29 @@ def test_prompts_are_padded_on_the_left_and_padding_changes_no_distribution(base
     assert (chance > 0.1).sum() > 1, "there is something to choose from"
 
 
+def test_sampling_is_untruncated_and_at_temperature_one(base):
+    """From a flattened model, whose unlikely tokens are many: they get their share too."""
+    model, tokenizer = base[0], base[1]
+    norm = model.model.norm.weight
+    kept, n = norm.data.clone(), 6000
+    norm.data *= 0.3
+    ids = torch.tensor(encode_prompts(tokenizer, [TEXTS[0]]))
+    with torch.no_grad():
+        chance = model(input_ids=ids).logits[0, -1].softmax(-1).double()
+    drawn = torch.tensor(generate_rows(model, tokenizer, [TEXTS[0]] * n, 1, seed=0))[:, 0]
+    norm.data = kept
+    order = chance.argsort()
+    tail = order[chance[order].cumsum(0) < 0.1]  # what top_p = 0.9 would leave out
+    expected = chance[tail].sum()
+    assert len(tail) > 20 and len(chance) - len(tail) > 20
+    share = torch.isin(drawn, tail).double().mean()
+    assert abs(share - expected) < 5 * (expected * (1 - expected) / n) ** 0.5
+    # The mean log probability of what is drawn is minus the entropy: another temperature's is not.
+    surprise = chance.log()[drawn]
+    entropy = -(chance * chance.log()).sum()
+    assert abs(surprise.mean() + entropy) < 5 * surprise.std() / n**0.5
+
+
 def test_a_batch_of_many_preferences_draws_from_each_rows_own_policy(policy):
     """Importance weights exp(log π_λ − log π_ref) of first tokens, per λ, as frequencies."""
     prompt = TEXTS[0]

@@ -17,8 +17,8 @@ from small_models import DIMENSIONS, small_base, small_pairs
 
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.errors import MissingUpstreamError
-from panacea_lib.generation import sequence_logprobs
-from panacea_lib.models.chat import encode_prompts, encode_responses
+from panacea_lib.generation import generate_rows, sequence_logprobs
+from panacea_lib.models.chat import decode_responses, encode_prompts, encode_responses
 from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_policy
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import load_problem
@@ -194,14 +194,18 @@ def test_an_answer_is_a_function_of_prompt_preference_and_seed(asked):
     assert not any("<" in answer for answer in answers), "no special token in the text"
 
 
-def test_many_prompts_each_under_its_own_preference(asked):
-    preferences = [{"helpfulness": 1.0}, {"harmlessness": 1.0}, {"helpfulness": 1.0}]
-    answers = asked.ask_many([PROMPT] * 3, preferences, seed=1)
-    assert len(answers) == 3
-    assert answers == asked.ask_many([PROMPT] * 3, preferences, seed=1)
-    assert asked.ask_many([PROMPT], preferences[:1], seed=1) == [
-        asked.ask(PROMPT, preferences[0], 1)
-    ]
+def test_many_prompts_each_under_its_own_preference(trained):
+    preferences = [{"helpfulness": 1.0}, {"harmlessness": 1.0}] * 4
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 4)
+    policy = opened("panacea", trained)
+    answers = LoadedPolicy(policy, 20).ask_many([PROMPT] * 8, preferences, seed=1)
+    tokens = generate_rows(policy.model, policy.tokenizer, [PROMPT] * 8, 20, 1, preference=rows)
+    assert answers == decode_responses(policy.tokenizer, tokens)
+    one = generate_rows(policy.model, policy.tokenizer, [PROMPT] * 8, 20, 1, preference=rows[0])
+    assert answers != decode_responses(policy.tokenizer, one), "λ decides what is said"
+    soups = LoadedPolicy(opened("rewarded_soups", trained), 20)
+    together = soups.ask_many([PROMPT] * 8, preferences, seed=1)
+    assert together == [soups.ask(PROMPT, preference, seed=1) for preference in preferences]
 
 
 @pytest.mark.parametrize(
