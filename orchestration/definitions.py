@@ -1,24 +1,18 @@
 """Everything that Dagster loads: `dagster dev -m orchestration.definitions` (or `panacea dev`)."""
 
-import warnings
-
 import dagster as dg
 
-# Checks per partition are a preview in Dagster 1.13; without them one problem's pass would hide
-# another's failure. The warning stands before the imports because checks are made by importing.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-
-from orchestration.defs.dataset import assets as dataset  # noqa: E402
-from orchestration.defs.dataset import checks as dataset_checks  # noqa: E402
-from orchestration.defs.evaluation import assets as evaluation  # noqa: E402
-from orchestration.defs.evaluation import checks as evaluation_checks  # noqa: E402
-from orchestration.defs.policies import assets as policies  # noqa: E402
-from orchestration.defs.policies import checks as policies_checks  # noqa: E402
-from orchestration.defs.preferences import assets as preferences  # noqa: E402
-from orchestration.defs.preferences import checks as preferences_checks  # noqa: E402
-from orchestration.defs.rewards import assets as rewards  # noqa: E402
-from orchestration.defs.rewards import checks as rewards_checks  # noqa: E402
-from orchestration.resources import RunSettings, WorkspaceResource  # noqa: E402
+from orchestration.defs.dataset import assets as dataset
+from orchestration.defs.dataset import checks as dataset_checks
+from orchestration.defs.evaluation import assets as evaluation
+from orchestration.defs.evaluation import checks as evaluation_checks
+from orchestration.defs.policies import assets as policies
+from orchestration.defs.policies import checks as policies_checks
+from orchestration.defs.preferences import assets as preferences
+from orchestration.defs.preferences import checks as preferences_checks
+from orchestration.defs.rewards import assets as rewards
+from orchestration.defs.rewards import checks as rewards_checks
+from orchestration.resources import RunSettings, WorkspaceResource
 
 CHAIN = dg.define_asset_job(
     "chain",

@@ -60,9 +60,9 @@ class Reporter:
         if self._display:
             self._display.begin(self._name(part))
 
-    def listener(self, part: str, what: str = "") -> StepListener:
+    def listener(self, part: str) -> StepListener:
         """To be called with (step, total steps, latest metrics)."""
-        name = f"{self._name(part)} {what}".strip()
+        name = self._name(part)
 
         def on_step(step: int, total: int, metrics: dict[str, float]) -> None:
             if self._display:

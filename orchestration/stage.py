@@ -72,9 +72,9 @@ class StageRun:
 
     # ---- upstream
 
-    def rows(self, table: str, stage: str, part: str = "", order_by: str = "rowid") -> pa.Table:
+    def rows(self, table: str, stage: str, part: str = "") -> pa.Table:
         """Rows of facts.`table` that `stage` made; MissingUpstreamError where it has not."""
-        return self.warehouse.rows(table, self.made(stage, part), order_by)
+        return self.warehouse.rows(table, self.made(stage, part))
 
     def details(self, stage: str, part: str = "") -> dict[str, Any]:
         """What `stage` said of its product; MissingUpstreamError where it made none."""

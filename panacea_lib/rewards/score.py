@@ -10,6 +10,7 @@ from panacea_lib.intervals import wilson_interval
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem import Quantization
 from panacea_lib.rewards.train import load_classifier, truncate
+from panacea_lib.trainers import StepListener
 
 _BATCH_TOKENS = 16_384
 
@@ -21,6 +22,7 @@ def score_responses(
     max_length: int,
     prompts: list[str],
     responses: list[str],
+    on_step: StepListener | None = None,
 ) -> np.ndarray:
     """Raw scores of the responses, one prompt beside each; shape (N,).
 
@@ -34,12 +36,14 @@ def score_responses(
     prompt_ids = encode_prompts(tokenizer, [prompt for prompt, _ in unique])
     response_ids = encode_responses(tokenizer, [response for _, response in unique])
     rows = [truncate(p, r, max_length) for p, r in zip(prompt_ids, response_ids, strict=True)]
-    scores = _score_rows(model, tokenizer.pad_token_id, rows)
+    scores = _score_rows(model, tokenizer.pad_token_id, rows, on_step)
     return scores[[unique[pair] for pair in zip(prompts, responses, strict=True)]]
 
 
 @torch.inference_mode()
-def _score_rows(model: Any, pad: int, rows: list[list[int]]) -> np.ndarray:
+def _score_rows(
+    model: Any, pad: int, rows: list[list[int]], on_step: StepListener | None
+) -> np.ndarray:
     """The score of every row of token ids, in the rows' order."""
     scores = np.empty(len(rows))
     order = np.argsort([len(row) for row in rows], kind="stable")
@@ -53,6 +57,8 @@ def _score_rows(model: Any, pad: int, rows: list[list[int]]) -> np.ndarray:
         logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
         scores[chunk] = logits.squeeze(-1).float().cpu().numpy()
         start += len(chunk)
+        if on_step is not None:
+            on_step(start, len(order), {})
     return scores
 
 

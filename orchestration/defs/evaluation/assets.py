@@ -90,11 +90,7 @@ def pareto_front(
     embedded world, estimated otherwise. Also facts.front_rewards and facts.front_metrics."""
     run = StageRun(context, "pareto_front", workspace, settings)
 
-    def build() -> Made:
-        run.reporter.listener("")(0, 1, {})
-        return Made(measure(run))
-
-    outcome = run.make_rows("", build)
+    outcome = run.make_rows("", lambda: Made(measure(run)))
     from panacea_lib.report import front_picture
 
     leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])

@@ -172,7 +172,6 @@ def _score_one(run: StageRun, dimension: str) -> Made:
 
     base = run.problem.base_model
     responses = response_texts(run)
-    run.reporter.listener(dimension)(0, responses.num_rows, {})
     raw = score_responses(
         run.artifact("base_model"),
         base.quantization,
@@ -180,6 +179,7 @@ def _score_one(run: StageRun, dimension: str) -> Made:
         base.max_length,
         responses["prompt"].to_pylist(),
         responses["text"].to_pylist(),
+        run.reporter.listener(dimension),
     )
     reference = np.array(responses["source"].to_pylist()) == REFERENCE
     asked = np.array(responses["prompt_id"].to_pylist())
