@@ -77,7 +77,7 @@ def test_the_methods_cost_alike_and_say_so(trained):
         assert result.details["trained_parameters"] == result.details["stored_parameters"] > 0
         assert all(math.isfinite(row["value"]) for row in result.curves)
     tokens = [result.details["tokens"] for _, _, result in trained.values()]
-    assert len(set(tokens)) == 1
+    assert max(tokens) < 1.05 * min(tokens)  # the pairs that are drawn differ in length
     soups = trained["rewarded_soups"][2]
     of_loss = {row["dimension"] for row in soups.curves if row["metric"] == "loss"}
     assert of_loss == {"", *DIMENSIONS}
@@ -195,17 +195,17 @@ def test_an_answer_is_a_function_of_prompt_preference_and_seed(asked):
 
 
 def test_many_prompts_each_under_its_own_preference(trained):
-    preferences = [{"helpfulness": 1.0}, {"harmlessness": 1.0}] * 4
-    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 4)
-    policy = opened("panacea", trained)
-    answers = LoadedPolicy(policy, 20).ask_many([PROMPT] * 8, preferences, seed=1)
-    tokens = generate_rows(policy.model, policy.tokenizer, [PROMPT] * 8, 20, 1, preference=rows)
+    preferences = [{"helpfulness": 1.0}, {"harmlessness": 1.0}] * 40
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0]] * 40)
+    policy, prompts = opened("panacea", trained), [PROMPT] * 80
+    answers = LoadedPolicy(policy, 20).ask_many(prompts, preferences, seed=1)
+    tokens = generate_rows(policy.model, policy.tokenizer, prompts, 20, 1, preference=rows)
     assert answers == decode_responses(policy.tokenizer, tokens)
-    one = generate_rows(policy.model, policy.tokenizer, [PROMPT] * 8, 20, 1, preference=rows[0])
+    one = generate_rows(policy.model, policy.tokenizer, prompts, 20, 1, preference=rows[0])
     assert answers != decode_responses(policy.tokenizer, one), "λ decides what is said"
     soups = LoadedPolicy(opened("rewarded_soups", trained), 20)
-    together = soups.ask_many([PROMPT] * 8, preferences, seed=1)
-    assert together == [soups.ask(PROMPT, preference, seed=1) for preference in preferences]
+    together = soups.ask_many([PROMPT] * 4, preferences[:4], seed=1)
+    assert together == [soups.ask(PROMPT, preference, seed=1) for preference in preferences[:4]]
 
 
 @pytest.mark.parametrize(
