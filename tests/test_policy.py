@@ -27,15 +27,16 @@ from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.workspace import Workspace
 
 METHODS = ["panacea", "panacea_dpo", "rewarded_soups"]
+STEPS = 24
 PROMPT = "how do i bake bread today"
 ANSWER = "sure : mix flour , knead dough ."
 
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    """`tiny`, with a training of six steps."""
+    """`tiny`, with a short training at a rate that shows."""
     loaded = load_problem(TESTS / "problems" / "tiny.yaml")
-    changes = {"steps": 6, "batch_size": 8, "learning_rate": 1e-2}
+    changes = {"steps": STEPS, "batch_size": 8, "learning_rate": 5e-2}
     return loaded.model_copy(update={"training": loaded.training.model_copy(update=changes)})
 
 
@@ -73,7 +74,7 @@ def logprob(policy, preference: list[float] | None) -> float:
 
 def test_the_methods_cost_alike_and_say_so(trained):
     for method, (_, _, result) in trained.items():
-        assert result.details["steps"] == 6, f"{method}: the soups share the steps out"
+        assert result.details["steps"] == STEPS, f"{method}: the soups share the steps out"
         assert result.details["trained_parameters"] == result.details["stored_parameters"] > 0
         assert all(math.isfinite(row["value"]) for row in result.curves)
     tokens = [result.details["tokens"] for _, _, result in trained.values()]
