@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from panacea_lib.data import file_hash, source_fingerprint
-from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
+from panacea_lib.problem import (
+    BASELINE_METHODS,
+    HubData,
+    PretrainedModel,
+    Problem,
+    WorldData,
+)
 from panacea_lib.problem_files import expand_hub_id, is_local
 
 STAGE_VERSIONS = {
@@ -34,9 +40,6 @@ STAGE_VERSIONS = {
 }
 """All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
 make something else of the same inputs: its products, and all that follow from them, are remade."""
-
-BASELINE_METHODS = {"dpo": "panacea_dpo", "rewarded_soups": "rewarded_soups"}
-"""What `baselines.methods` names → the method's name in tables, keys and `open_policy`."""
 
 _TEXT_LIBRARIES = ("torch", "transformers", "tokenizers")
 _TUNING_LIBRARIES = (*_TEXT_LIBRARIES, "peft", "trl")
@@ -199,7 +202,8 @@ class Plan:
         p = self.problem
         objective = p.training.method if method == "panacea" else method
         # Neither changes the adapter: when it is saved on the way, and what `method` names here.
-        config = p.training.model_dump(mode="json", exclude={"checkpoint_every", "method"})
+        numbers = p.training_of(method)
+        config = numbers.model_dump(mode="json", exclude={"checkpoint_every", "method"})
         content = {
             "base": self._loaded_base(),
             "labels": {name: self._labels(name) for name in p.dimension_names},

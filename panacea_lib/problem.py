@@ -197,7 +197,7 @@ class PreferenceSampling(Strict):
 
 
 class PolicyTraining(Strict):
-    """Panacea fine-tuning; the baselines share every number of it but the method."""
+    """Panacea fine-tuning; the baselines share its numbers."""
 
     method: Method = "reward_distillation"
     steps: Positive = 400
@@ -212,10 +212,21 @@ class PolicyTraining(Strict):
     gradient_checkpointing: bool = False
 
 
+BaselineMethod = Literal["dpo", "rewarded_soups"]
+BASELINE_METHODS: dict[BaselineMethod, str] = {
+    "dpo": "panacea_dpo",
+    "rewarded_soups": "rewarded_soups",
+}
+"""What `baselines` names → the method's name in tables, keys and `open_policy`."""
+
+
 class Baselines(Strict):
     """What a user would pick instead, trained and evaluated by the same code."""
 
-    methods: list[Literal["dpo", "rewarded_soups"]] = ["dpo", "rewarded_soups"]
+    methods: list[BaselineMethod] = ["dpo", "rewarded_soups"]
+    learning_rates: dict[BaselineMethod, Rate] = Field(
+        default={}, description="of those that learn best at another rate than training's"
+    )
 
 
 class Evaluation(Strict):
@@ -244,6 +255,14 @@ class Problem(Strict):
     training: PolicyTraining = PolicyTraining()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+
+    def training_of(self, method: str) -> PolicyTraining:
+        """The numbers that a method (by its name in tables) is trained with."""
+        rates = {
+            BASELINE_METHODS[name]: rate for name, rate in self.baselines.learning_rates.items()
+        }
+        own = {"learning_rate": rates[method]} if method in rates else {}
+        return self.training.model_copy(update=own)
 
     @property
     def dimension_names(self) -> list[str]:

@@ -145,6 +145,10 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"training.method": "dpo"}, {"panacea_policy", "generations/panacea"} | END),
         ({"beta": 0.4}, POLICIES | ANSWERS - {"generations/reference"} | END),
         ({"baselines": {"methods": ["dpo"]}}, END),
+        (
+            {"baselines.learning_rates": {"dpo": 1e-3}},
+            {"baseline_policies/panacea_dpo", "generations/panacea_dpo"} | END,
+        ),
         # the baselines learn from labels alone
         ({"rewards.steps": 50}, REWARDS | {"panacea_policy"} | ANSWERS | END),
         ({"data.pairs": 400}, EVERYTHING - {"prompts", "base_model", "responses"}),

@@ -61,7 +61,7 @@ def _configs(
     problem: Problem, method: str, base_folder: Path, pairs: Path, seed: int, max_steps: int | None
 ) -> dict[str, TrainConfig]:
     """One training configuration per adapter of the method, by the adapter's name."""
-    numbers = problem.training
+    numbers = problem.training_of(method)
     steps = min(numbers.steps, max_steps or numbers.steps)
     m = len(problem.dimensions)
     common: dict[str, Any] = {
