@@ -1,39 +1,25 @@
-"""The metrics of a training as rows, picked up from its progress."""
+"""How a training went, as rows of facts.training_curves."""
+
+from typing import Any
 
 import pyarrow as pa
 
-from orchestration.progress import StepListener
+_SCHEMA = pa.schema(
+    {
+        "method": pa.string(),
+        "step": pa.int64(),
+        "dimension": pa.string(),
+        "metric": pa.string(),
+        "value": pa.float64(),
+    }
+)
 
-_KEPT = ("loss", "accuracy", "mean_token_accuracy")
 
-
-class CurveRecorder:
-    """Passes progress on, and remembers what was logged."""
-
-    def __init__(self, method: str, dimension: str, listener: StepListener) -> None:
-        self._method = method
-        self._dimension = dimension
-        self._listener = listener
-        self._points: dict[tuple[int, str], float] = {}
-        self._last: dict[str, float] = {}
-
-    def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:
-        """After optimiser step `step`; `metrics` were logged after the step before, or earlier."""
-        kept = {name: metrics[name] for name in _KEPT if name in metrics}
-        if kept != self._last:
-            self._points.update({(step - 1, name): value for name, value in kept.items()})
-            self._last = kept
-        self._listener(step, total, metrics)
-
-    def table(self) -> pa.Table:
-        """Rows of facts.training_curves."""
-        n = len(self._points)
-        return pa.table(
-            {
-                "method": pa.array([self._method] * n, pa.string()),
-                "step": pa.array([step for step, _ in self._points], pa.int64()),
-                "dimension": pa.array([self._dimension] * n, pa.string()),
-                "metric": pa.array([metric for _, metric in self._points], pa.string()),
-                "value": pa.array(list(self._points.values()), pa.float64()),
-            }
-        )
+def curves_table(
+    method: str, curves: list[dict[str, Any]], dimension: str | None = None
+) -> pa.Table:
+    """The rows of a `TrainResult`; `dimension` replaces theirs."""
+    columns = {name: [row[name] for row in curves] for name in _SCHEMA.names if name != "method"}
+    if dimension is not None:
+        columns["dimension"] = [dimension] * len(curves)
+    return pa.table({"method": [method] * len(curves), **columns}, schema=_SCHEMA)

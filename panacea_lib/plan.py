@@ -169,7 +169,7 @@ class Plan:
             case "preference_labels":
                 return {"labels": {name: self._labels(name) for name in names}}
             case "reward_models":
-                config = p.rewards.model_dump(mode="json")
+                config = p.rewards.model_dump(mode="json", exclude={"checkpoint_every"})
                 return {
                     "base": self._loaded_base(),
                     "labels": self._labels(part),

@@ -126,10 +126,12 @@ class LoadedPolicy:
     def ask_many(
         self, prompts: list[str], preferences: list[dict[str, float]], seed: int = 0
     ) -> list[str]:
-        """One answer per prompt, each for its own λ."""
+        """One answer per prompt, each for its own λ; ValueError where their numbers differ."""
         from panacea_lib.generation import generate_rows
         from panacea_lib.models.chat import decode_responses
 
+        if len(prompts) != len(preferences):
+            raise ValueError(f"{len(prompts)} prompts, but {len(preferences)} preferences")
         policy = self._policy
         rows = torch.stack([as_preference(p, policy.dimensions) for p in preferences])
         batches = (

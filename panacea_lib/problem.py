@@ -186,6 +186,7 @@ class RewardTraining(Strict):
     batch_size: Positive = 64
     learning_rate: Rate = 3e-3
     rank: Positive = 16
+    checkpoint_every: Positive = 500
 
 
 class PreferenceSampling(Strict):

@@ -1,9 +1,23 @@
-"""What every `transformers.Trainer` here shares: where it runs, and how its progress is told."""
+"""What every `transformers.Trainer` here shares: where it runs, how its progress is told, and from
+where it goes on."""
 
+import json
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished training says of itself; `curves` rows: step, dimension, metric, value."""
+
+    details: dict[str, Any]
+    curves: list[dict[str, Any]]
+
 
 StepListener = Callable[[int, int, dict[str, float]], None]
 """Called with (step, total steps, latest logged metrics)."""
@@ -44,6 +58,49 @@ def trainer_device() -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
     }
+
+
+def curve_rows(log_history: list[dict[str, Any]], *metrics: str) -> list[dict[str, Any]]:
+    """The metrics of transformers' log as tidy rows; they outlive a resumption."""
+    return [
+        {"step": entry["step"], "dimension": "", "metric": name, "value": float(entry[name])}
+        for entry in log_history
+        for name in metrics
+        if name in entry
+    ]
+
+
+def checkpoints_and_logs(steps: int, checkpoint_every: int, logs: int) -> dict[str, Any]:
+    """The arguments for checkpoints and for about `logs` log lines in all.
+
+    A checkpoint is rounded up to the next log line: a resumed run averages the loss since it
+    began, so between two lines it would log another number than an uninterrupted one.
+    """
+    log_every = max(1, steps // logs)
+    return {
+        "save_strategy": "steps",
+        "save_steps": math.ceil(checkpoint_every / log_every) * log_every,
+        "save_total_limit": 2,
+        "logging_steps": log_every,
+    }
+
+
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end; None without one.
+
+    transformers writes `trainer_state.json` after model, optimiser and scheduler.
+    """
+    states = [path for path in folder.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
+    newest = max(states, key=lambda path: int(path.parent.name.split("-")[1]), default=None)
+    return str(newest.parent) if newest else None
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        json.loads(state.read_text(encoding="utf-8"))
+    except ValueError:  # the run died while it was written
+        return False
+    return True
 
 
 def keep_trained_in_float32(model: Any) -> None:

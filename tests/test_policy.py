@@ -22,7 +22,8 @@ from panacea_lib.models.chat import decode_responses, encode_prompts, encode_res
 from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_policy
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import load_problem
-from panacea_lib.training import TrainResult, train_policy
+from panacea_lib.trainers import TrainResult
+from panacea_lib.training import train_policy
 from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.workspace import Workspace
 

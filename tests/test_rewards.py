@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -35,7 +36,9 @@ def labelled(count: int = 64, soft: float = 1.0) -> list[LabelledPair]:
 
 def train_in(folder: Path, pairs: list[LabelledPair], seed: int = 0, **changes) -> dict[str, float]:
     config = CONFIG.model_copy(update=changes)
-    return train_reward_model(config, small_base(), "none", MODEL.max_length, pairs, folder, seed)
+    given = (config, small_base(), "none", MODEL.max_length, pairs)
+    with TemporaryDirectory() as checkpoints:
+        return train_reward_model(*given, folder, Path(checkpoints), seed).details
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +134,37 @@ def test_on_an_nf4_base_what_is_trained_stays_float32(tmp_path):
     """TRL casts it to bf16, which no float32 score head can be multiplied with."""
     config = CONFIG.model_copy(update={"steps": 4})
     base, pairs = small_base(), labelled(32)
-    train_reward_model(config, base, "nf4", MODEL.max_length, pairs, tmp_path, seed=0)
+    train_reward_model(config, base, "nf4", MODEL.max_length, pairs, tmp_path, tmp_path / "work", 0)
     weights = load_file(tmp_path / "adapter_model.safetensors")
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert all(bool(weight.isfinite().all()) for weight in weights.values())
+
+
+def test_a_training_that_died_goes_on_and_ends_the_same(tmp_path):
+    config = CONFIG.model_copy(update={"steps": 12, "checkpoint_every": 5})
+    given = (config, small_base(), "none", MODEL.max_length, labelled())
+    whole = train_reward_model(*given, tmp_path / "whole", tmp_path / "w1", 0)
+    died, resumed = Steps(die_at=8), Steps()
+    with pytest.raises(RuntimeError, match="the power went out"):
+        train_reward_model(*given, tmp_path / "again", tmp_path / "w2", 0, died)
+    again = train_reward_model(*given, tmp_path / "again", tmp_path / "w2", 0, resumed)
+    assert resumed.seen == list(range(6, 13))
+    assert again == whole
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+class Steps:
+    """A listener that remembers the steps, and may end the training at one."""
+
+    def __init__(self, die_at: int = 0) -> None:
+        self.seen: list[int] = []
+        self._die_at = die_at
+
+    def __call__(self, step: int, _total: int, _metrics: dict[str, float]) -> None:
+        self.seen.append(step)
+        if step == self._die_at:
+            raise RuntimeError("the power went out")
 
 
 def test_the_seed_decides_the_weights(reward_folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.models.scratch import train_scratch_model
 from panacea_lib.problem import PretrainedModel, Quantization, ScratchModel
-from panacea_lib.trainers import StepListener
+from panacea_lib.trainers import StepListener, TrainResult
 
 POINTER = "pretrained.json"
 
@@ -22,7 +22,7 @@ def build_base_model(
     folder: Path,
     seed: int,
     on_step: StepListener | None = None,
-) -> dict[str, float]:
+) -> TrainResult:
     """Put the base model in `folder`: a trained one, or a pointer to a pretrained one.
 
     Weights from the hub stay in the hub's own cache. Returns what there is to say of it.
@@ -32,7 +32,7 @@ def build_base_model(
     pointer = {"model": config.model, "revision": config.revision}
     (folder / POINTER).write_text(json.dumps(pointer, indent=1) + "\n", encoding="utf-8")
     model, _ = load_base_model(folder, config.quantization)  # refuse now what cannot be loaded
-    return {"parameters": model.num_parameters()}
+    return TrainResult({"parameters": model.num_parameters()}, [])
 
 
 def load_base_model(folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:

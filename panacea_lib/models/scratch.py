@@ -9,7 +9,7 @@ from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import ScratchModel
-from panacea_lib.trainers import ProgressCallback, StepListener, quiet
+from panacea_lib.trainers import ProgressCallback, StepListener, TrainResult, curve_rows, quiet
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
 _TEMPLATE = (
@@ -78,10 +78,10 @@ def train_scratch_model(
     out_dir: Path,
     seed: int,
     on_step: StepListener | None = None,
-) -> dict[str, float]:
+) -> TrainResult:
     """Train tokenizer and model on (prompt, response) texts and save both in `out_dir`.
 
-    Returns what the training says of itself: steps, final loss (nats per token), parameters.
+    Its details: steps, final loss (nats per token), parameters, vocabulary.
     """
     import datasets
     import torch
@@ -126,10 +126,11 @@ def train_scratch_model(
         model.model.norm.weight /= config.temperature
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
+    curve = curve_rows(trainer.state.log_history, "loss")
+    details = {
         "steps": config.steps,
-        "loss": losses[-1],
+        "loss": curve[-1]["value"],
         "parameters": model.num_parameters(),
         "vocabulary": len(tokenizer),
     }
+    return TrainResult(details, curve)

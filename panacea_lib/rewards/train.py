@@ -8,7 +8,16 @@ from typing import Any
 from panacea_lib.models.base import model_source, quantized_loading, settle
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import Quantization, RewardTraining
-from panacea_lib.trainers import ProgressCallback, StepListener, quiet, trainer_device
+from panacea_lib.trainers import (
+    ProgressCallback,
+    StepListener,
+    TrainResult,
+    checkpoints_and_logs,
+    curve_rows,
+    last_complete_checkpoint,
+    quiet,
+    trainer_device,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +73,14 @@ def train_reward_model(
     max_length: int,
     pairs: Sequence[LabelledPair],
     folder: Path,
+    checkpoints: Path,
     seed: int,
     on_step: StepListener | None = None,
-) -> dict[str, float]:
+) -> TrainResult:
     """Train on labelled pairs and save the adapter in `folder`.
 
-    Raises ValueError where no pair prefers one side. Returns steps, pairs, the last loss (nats).
+    A training that died goes on from its last complete checkpoint in `checkpoints`. Raises
+    ValueError where no pair prefers one side. Details: steps, pairs, the last loss (nats).
     """
     from peft import LoraConfig
     from transformers import set_seed
@@ -84,7 +95,7 @@ def train_reward_model(
     trainer = SoftLabelRewardTrainer(
         model=model,
         args=RewardConfig(
-            output_dir=str(folder / "trainer"),
+            output_dir=str(checkpoints),
             max_steps=config.steps,
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
@@ -92,8 +103,7 @@ def train_reward_model(
             warmup_steps=max(1, config.steps // 20),
             max_length=max_length,
             seed=seed,
-            save_strategy="no",
-            logging_steps=max(1, config.steps // 20),
+            **checkpoints_and_logs(config.steps, config.checkpoint_every, logs=20),
             **trainer_device(),
         ),
         train_dataset=_dataset(tokenizer, pairs, max_length),
@@ -108,7 +118,8 @@ def train_reward_model(
         callbacks=[ProgressCallback(on_step)],
     )
     quiet(trainer)
-    trainer.train()
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
     trainer.model.save_pretrained(folder)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {"steps": config.steps, "pairs": len(pairs), "loss": losses[-1]}
+    curve = curve_rows(trainer.state.log_history, "loss", "accuracy")
+    losses = [row["value"] for row in curve if row["metric"] == "loss"]
+    return TrainResult({"steps": config.steps, "pairs": len(pairs), "loss": losses[-1]}, curve)

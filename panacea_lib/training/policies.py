@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from panacea_lib.problem import Problem
-from panacea_lib.trainers import StepListener
-from panacea_lib.training.train import TrainConfig, TrainResult, train
+from panacea_lib.trainers import StepListener, TrainResult
+from panacea_lib.training.train import TrainConfig, train
 
 
 def train_policy(

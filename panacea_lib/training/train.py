@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,16 @@ from panacea_lib.generation import TokenRows, sequence_logprobs
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem import Method, PolicyTraining, Quantization, Strict
-from panacea_lib.trainers import ProgressCallback, StepListener, quiet, trainer_device
+from panacea_lib.trainers import (
+    ProgressCallback,
+    StepListener,
+    TrainResult,
+    checkpoints_and_logs,
+    curve_rows,
+    last_complete_checkpoint,
+    quiet,
+    trainer_device,
+)
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -39,14 +48,6 @@ class TrainConfig(Strict):
     training: PolicyTraining
     pairs: str  # a Parquet file: prompt, response_a, response_b, label (m), reward_delta (m)
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a finished training says of itself; `curves` rows: step, dimension, metric, value."""
-
-    details: dict[str, Any]
-    curves: list[dict[str, Any]]
 
 
 def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = None) -> TrainResult:
@@ -86,10 +87,7 @@ def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener
         lr_scheduler_type="cosine",
         warmup_steps=max(1, round(numbers.warmup * numbers.steps)),
         seed=config.seed,
-        save_strategy="steps",
-        save_steps=numbers.checkpoint_every,
-        save_total_limit=2,
-        logging_steps=max(1, numbers.steps // 50),
+        **checkpoints_and_logs(numbers.steps, numbers.checkpoint_every, logs=50),
         **{**trainer_device(), "gradient_checkpointing": numbers.gradient_checkpointing},
     )
     trainer = PanaceaPairTrainer(
@@ -209,16 +207,6 @@ def reference_logprobs(
     return [logps[row] for row in rows]
 
 
-def last_complete_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; None without one.
-
-    transformers writes `trainer_state.json` after model, optimiser and scheduler.
-    """
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return str(newest) if newest else None
-
-
 def _tokens_seen(trainer: Any) -> int:
     """Tokens of both responses and their prompts, over all steps, padding not counted."""
     dataset = trainer.train_dataset
@@ -235,17 +223,11 @@ def _token_columns(dataset: Any) -> Any:
 
 def _curves(log_history: list[dict[str, Any]], dimensions: list[str]) -> list[dict[str, Any]]:
     """TRL's log as tidy rows; dimension is '' for a metric of the whole step."""
-    rows = []
-    for entry in log_history:
-        for name in ("loss", "grad_norm", "learning_rate"):
-            if name in entry:
-                rows.append({"step": entry["step"], "dimension": "", "metric": name,
-                             "value": float(entry[name])})  # fmt: skip
-        for metric in ("loss", "accuracy", "margin"):
-            for dimension in dimensions:
-                if (key := f"{metric}/{dimension}") in entry:
-                    rows.append({"step": entry["step"], "dimension": dimension, "metric": metric,
-                                 "value": float(entry[key])})  # fmt: skip
+    rows = curve_rows(log_history, "loss", "grad_norm", "learning_rate")
+    for metric in ("loss", "accuracy", "margin"):
+        for dimension in dimensions:
+            found = curve_rows(log_history, f"{metric}/{dimension}")
+            rows += [row | {"dimension": dimension, "metric": metric} for row in found]
     return rows
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestration.columns import table_metadata
-from orchestration.curves import CurveRecorder
+from orchestration.curves import curves_table
 from orchestration.inputs import prompt_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
@@ -79,14 +79,15 @@ def base_model(
     def build(folder: Path, _checkpoints: Path) -> Made:
         from panacea_lib.models.base import build_base_model
 
-        curve = CurveRecorder("base_model", "", run.reporter.listener(""))
         config = run.problem.base_model
         if isinstance(config, PretrainedModel):
             source = expand_hub_id(config.model, run.problem_file)
             config = config.model_copy(update={"model": source})
         corpus = _corpus(run, config) if isinstance(config, ScratchModel) else []
-        details = build_base_model(config, corpus, folder, run.plan.seed, curve)
-        return Made({"training_curves": curve.table()}, details)
+        listener = run.reporter.listener("")
+        result = build_base_model(config, corpus, folder, run.plan.seed, listener)
+        curves = curves_table("base_model", result.curves)
+        return Made({"training_curves": curves}, result.details)
 
     outcome = run.make_artifact("", build)
     curves = run.rows("training_curves", "base_model")

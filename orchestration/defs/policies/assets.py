@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from orchestration.columns import table_metadata
+from orchestration.curves import curves_table
 from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
@@ -18,7 +19,6 @@ from panacea_lib.plan import STAGE_VERSIONS, needs_rewards
 
 _UPSTREAM = [prompts, base_model, responses, pairs, preference_labels, response_rewards]
 _COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters")
-_CURVE = ("step", "dimension", "metric", "value")
 
 
 @dg.asset(
@@ -84,11 +84,10 @@ def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> M
         run.reporter.listener(method),
     )
     cost = {name: [result.details[name]] for name in _COST}
-    curves = {name: [row[name] for row in result.curves] for name in _CURVE}
     return Made(
         {
             "policies": pa.table({"method": [method], **cost}),
-            "training_curves": pa.table({"method": [method] * len(result.curves), **curves}),
+            "training_curves": curves_table(method, result.curves),
         },
         result.details,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestration.columns import table_metadata
-from orchestration.curves import CurveRecorder
+from orchestration.curves import curves_table
 from orchestration.defs.dataset.assets import REFERENCE, base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.inputs import (
@@ -54,7 +54,10 @@ def reward_models(
     pairs: accuracy beside the majority's and, where it is known, the best possible."""
     run = StageRun(context, "reward_models", workspace, settings)
     outcomes = [
-        run.make_artifact(name, lambda folder, _, name=name: _train_one(run, name, folder))
+        run.make_artifact(
+            name,
+            lambda folder, checkpoints, name=name: _train_one(run, name, folder, checkpoints),
+        )
         for name in run.plan.parts("reward_models")
     ]
     run.retire_other_parts()
@@ -87,7 +90,7 @@ def response_rewards(
     return run.result(outcomes, {"scales": dg.MetadataValue.json(scales)})
 
 
-def _train_one(run: StageRun, dimension: str, folder: Path) -> Made:
+def _train_one(run: StageRun, dimension: str, folder: Path, checkpoints: Path) -> Made:
     from panacea_lib.rewards.score import reward_model_metrics, score_responses
     from panacea_lib.rewards.train import train_reward_model
 
@@ -96,16 +99,16 @@ def _train_one(run: StageRun, dimension: str, folder: Path) -> Made:
     config = config.model_copy(update={"steps": run.plan.steps(config.steps)})
     pairs = pair_texts(run)
     labels = label_matrix(run, pairs["pair_id"].to_pylist(), [dimension])[:, 0]
-    curve = CurveRecorder("reward_model", dimension, run.reporter.listener(dimension))
-    details = train_reward_model(
+    result = train_reward_model(
         config,
         base_folder,
         base.quantization,
         base.max_length,
         _training_pairs(pairs, labels),
         folder,
+        checkpoints,
         run.plan.seed,
-        curve,
+        run.reporter.listener(dimension),
     )
     held_out = np.array(pairs["split"].to_pylist()) == "validation"
     held_out &= np.isfinite(labels)
@@ -126,8 +129,11 @@ def _train_one(run: StageRun, dimension: str, folder: Path) -> Made:
         scores[0] - scores[1], labels[held_out], None if gold is None else gold[held_out]
     )
     return Made(
-        {"reward_model_metrics": _metrics_table(dimension, rows), "training_curves": curve.table()},
-        details,
+        {
+            "reward_model_metrics": _metrics_table(dimension, rows),
+            "training_curves": curves_table("reward_model", result.curves, dimension),
+        },
+        result.details,
     )
 
 
