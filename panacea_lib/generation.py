@@ -22,13 +22,16 @@ def generate_rows(
     prompts: Sequence[str],
     max_new_tokens: int,
     seed: int,
+    max_length: int | None = None,
     **arguments: Any,
 ) -> TokenRows:
     """One sampled response per prompt as token ids, the end-of-sequence token included where it
-    was reached. All rows are one batch; `arguments` go to `generate` (such as `preference=`)."""
-    batch = tokenizer.pad(
-        {"input_ids": encode_prompts(tokenizer, list(prompts))}, return_tensors="pt"
-    ).to(model.device)
+    was reached. All rows are one batch; `arguments` go to `generate` (such as `preference=`).
+
+    `max_length` as in `fitting_prompts`.
+    """
+    rows = fitting_prompts(tokenizer, prompts, max_new_tokens, max_length)
+    batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
     torch.manual_seed(seed)
     output = model.generate(
         **batch,
@@ -46,6 +49,15 @@ def generate_rows(
     ]
 
 
+def fitting_prompts(
+    tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int, max_length: int | None
+) -> TokenRows:
+    """Token ids of the prompts; where prompt and response would exceed `max_length` together,
+    the prompt loses its beginning, as in training."""
+    rows = encode_prompts(tokenizer, list(prompts))
+    return rows if max_length is None else [row[max_new_tokens - max_length :] for row in rows]
+
+
 def _until_end(row: list[int], end: int) -> list[int]:
     return row[: row.index(end) + 1] if end in row else row
 
@@ -56,27 +68,28 @@ def sequence_logprobs(
 ) -> torch.Tensor:
     """log π(response | prompt) in nats, summed over the response's tokens; shape (B,), float64.
 
-    All rows are one batch, right-padded; `arguments` go to the forward (such as `preference=`).
+    All rows are one batch, and all responses begin at one column, so that there are no logits
+    of prompts; `arguments` go to the forward (such as `preference=`).
     """
-    rows = [p + r for p, r in zip(prompts, responses, strict=True)]
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    response_mask = mask.clone()
-    for i, prompt in enumerate(prompts):
-        response_mask[i, : len(prompt)] = 0
-    ids, mask, response_mask = (t.to(model.device) for t in (ids, mask, response_mask))
-    start = min(len(prompt) for prompt in prompts)  # no logits where every row is still prompt
+    asked, answered = (max(map(len, rows)) for rows in (prompts, responses))
+    ids = torch.full((len(prompts), asked + answered), tokenizer.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        row = slice(asked - len(prompt), asked + len(response))
+        ids[i, row] = torch.tensor(prompt + response)
+        mask[i, row] = 1
+    ids, mask = ids.to(model.device), mask.to(model.device)
     logits = model(
         input_ids=ids,
         attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
         use_cache=False,
-        logits_to_keep=width - start + 1,
+        logits_to_keep=answered + 1,
         **arguments,
     ).logits[:, :-1]
-    targets = ids[:, start:]
+    targets = ids[:, asked:]
     picked = logits.float().log_softmax(-1).gather(2, targets[:, :, None])[:, :, 0]
-    return (picked.double() * response_mask[:, start:]).sum(1).cpu()
+    return (picked.double() * mask[:, asked:]).sum(1).cpu()
 
 
 def sample_responses(
@@ -88,13 +101,18 @@ def sample_responses(
     batch_size: int,
     seed: int,
     on_step: StepListener | None = None,
+    max_length: int | None = None,
 ) -> list[list[str]]:
-    """`per_prompt` responses of the model itself to each prompt, as texts."""
+    """`per_prompt` responses of the model itself to each prompt, as texts.
+
+    `max_length` as in `fitting_prompts`.
+    """
     asked = [prompt for prompt in prompts for _ in range(per_prompt)]
     texts: list[str] = []
     for start in range(0, len(asked), batch_size):
         chunk = asked[start : start + batch_size]
-        rows = generate_rows(model, tokenizer, chunk, max_new_tokens, batch_seed(seed, start))
+        drawn_by = batch_seed(seed, start)
+        rows = generate_rows(model, tokenizer, chunk, max_new_tokens, drawn_by, max_length)
         texts += decode_responses(tokenizer, rows)
         tell(on_step, start + len(chunk), len(asked))
     return [texts[i : i + per_prompt] for i in range(0, len(texts), per_prompt)]

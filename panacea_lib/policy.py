@@ -110,9 +110,10 @@ def _open_soup(model: Any, tokenizer: Tokenizer, folder: Path, dimensions: list[
 class LoadedPolicy:
     """A trained policy of a problem, ready to be asked."""
 
-    def __init__(self, policy: Policy, max_new_tokens: int) -> None:
+    def __init__(self, policy: Policy, max_new_tokens: int, max_length: int | None = None) -> None:
         self._policy = policy
         self._max_new_tokens = max_new_tokens
+        self._max_length = max_length
 
     @property
     def dimensions(self) -> list[str]:
@@ -144,7 +145,12 @@ class LoadedPolicy:
             with policy.under(rows[batch]):
                 asked = [prompts[i] for i in batch]
                 tokens = generate_rows(
-                    policy.model, policy.tokenizer, asked, self._max_new_tokens, seed
+                    policy.model,
+                    policy.tokenizer,
+                    asked,
+                    self._max_new_tokens,
+                    seed,
+                    self._max_length,
                 )
             for i, text in zip(batch, decode_responses(policy.tokenizer, tokens), strict=True):
                 answers[i] = text
@@ -171,7 +177,7 @@ def load_policy(problem: str, method: str = "panacea", workspace: Any = None) ->
         folder = store.fetch(_current_key(warehouse, problem, stage, method))
     quantization = loaded.base_model.quantization
     policy = open_policy(method, folder, base, quantization, loaded.dimension_names)
-    return LoadedPolicy(policy, loaded.evaluation.max_new_tokens)
+    return LoadedPolicy(policy, loaded.evaluation.max_new_tokens, loaded.base_model.max_length)
 
 
 def _current_key(warehouse: Any, problem: str, stage: str, part: str) -> str:

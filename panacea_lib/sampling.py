@@ -5,8 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from panacea_lib.generation import batch_seed, generate_rows, sequence_logprobs, tell
-from panacea_lib.models.chat import decode_responses, encode_prompts
+from panacea_lib.generation import (
+    batch_seed,
+    fitting_prompts,
+    generate_rows,
+    sequence_logprobs,
+    tell,
+)
+from panacea_lib.models.chat import decode_responses
 from panacea_lib.policy import Policy
 from panacea_lib.trainers import StepListener
 
@@ -36,11 +42,12 @@ def sample_policy(
     batch_size: int,
     seed: int,
     on_step: StepListener | None = None,
+    max_length: int | None = None,
 ) -> list[Generation]:
     """`samples` answers to every prompt for every λ of the grid (G, m).
 
     Rows of different λ share a batch where the policy allows it. A batch's draws depend on the
-    seed and its position alone.
+    seed and its position alone. `max_length` as in `panacea_lib.generation.fitting_prompts`.
     """
     rows = [
         (point, prompt, sample)
@@ -51,7 +58,8 @@ def sample_policy(
     batches = _batches(rows, batch_size, mixed=policy.batches_mix_preferences)
     found: list[Generation] = []
     for batch in batches:
-        found += _answer(policy, prompts, grid, batch, max_new_tokens, batch_seed(seed, len(found)))
+        drawn_by = batch_seed(seed, len(found))
+        found += _answer(policy, prompts, grid, batch, max_new_tokens, drawn_by, max_length)
         tell(on_step, len(found), len(rows))
     return found
 
@@ -64,11 +72,12 @@ def sample_reference(
     batch_size: int,
     seed: int,
     on_step: StepListener | None = None,
+    max_length: int | None = None,
 ) -> list[Generation]:
     """`samples` answers of the reference policy to every prompt, at the point `EVERY_POINT`."""
     no_grid = np.zeros((1, len(policy.dimensions)))
     found = sample_policy(
-        policy, prompts, no_grid, samples, max_new_tokens, batch_size, seed, on_step
+        policy, prompts, no_grid, samples, max_new_tokens, batch_size, seed, on_step, max_length
     )
     return [
         Generation(EVERY_POINT, g.prompt, g.sample, g.text, g.tokens, g.logprob, g.logprob)
@@ -95,13 +104,14 @@ def _answer(
     batch: list[tuple[int, int, int]],
     max_new_tokens: int,
     seed: int,
+    max_length: int | None,
 ) -> list[Generation]:
     model, tokenizer = policy.model, policy.tokenizer
     asked = [prompts[prompt] for _, prompt, _ in batch]
     preferences = torch.tensor(grid[[point for point, _, _ in batch]], dtype=torch.float32)
     with policy.under(preferences):
-        responses = generate_rows(model, tokenizer, asked, max_new_tokens, seed)
-        prompt_ids = encode_prompts(tokenizer, asked)
+        responses = generate_rows(model, tokenizer, asked, max_new_tokens, seed, max_length)
+        prompt_ids = fitting_prompts(tokenizer, asked, max_new_tokens, max_length)
         logprobs = sequence_logprobs(model, tokenizer, prompt_ids, responses)
     with policy.as_reference():
         reference = sequence_logprobs(model, tokenizer, prompt_ids, responses)

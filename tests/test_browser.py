@@ -97,6 +97,7 @@ def page(server, tmp_path, request) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         try:
             page.goto(f"{server.url}/asset-groups")
             expect(page.get_by_text("Global asset lineage")).to_be_visible(timeout=60_000)
@@ -138,7 +139,7 @@ def test_an_asset_is_materialised_from_the_page(page, server):
     page.get_by_role("menuitem").filter(has_text=re.compile("^tiny")).click()
     title.click()  # closes the list
     dialog.get_by_role("button", name=re.compile("^Launch")).click()
-    expect(dialog).to_be_hidden()
+    expect(title).to_be_hidden()
     wait_for_rows(page, server)
     found = Warehouse(server.workspace.warehouse).read("from runs").to_pylist()
     assert {(row["problem"], row["stage"]) for row in found} == {("tiny", "prompts")}

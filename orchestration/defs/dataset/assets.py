@@ -180,6 +180,7 @@ def _reference_responses(run: StageRun) -> list[ResponseRecord]:
         config.batch_size,
         run.plan.seed,
         run.reporter.listener(""),
+        base.max_length,
     )
     return [
         # Numbered, so that a text that was drawn twice counts twice.

@@ -74,7 +74,13 @@ def _sample(run: StageRun, method: str, prompts: list[str], grid: np.ndarray) ->
         base.quantization,
         run.problem.dimension_names,
     )
-    how = (config.max_new_tokens, config.batch_size, run.plan.seed, run.reporter.listener(method))
+    how = (
+        config.max_new_tokens,
+        config.batch_size,
+        run.plan.seed,
+        run.reporter.listener(method),
+        base.max_length,
+    )
     if method == "reference":
         # As many answers in all as any other method gives: the estimated ruler rests on them.
         return sample_reference(policy, prompts, config.samples * len(grid), *how)
