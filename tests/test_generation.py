@@ -13,6 +13,7 @@ from small_models import DIMENSIONS, small_base, texts_of
 from panacea_lib.adapter import PanaceaConfig
 from panacea_lib.generation import (
     batch_seed,
+    fitting_prompts,
     generate_rows,
     sample_responses,
     sequence_logprobs,
@@ -153,6 +154,16 @@ def test_prompts_are_padded_on_the_left_and_padding_changes_no_distribution(base
     spread = (chance * (1 - chance) / 3000).sqrt()
     assert ((count / 3000 - chance).abs() < 5 * spread + 1e-3).all()
     assert (chance > 0.1).sum() > 1, "there is something to choose from"
+
+
+def test_a_long_prompt_loses_its_beginning_so_that_the_answer_has_room(base):
+    model, tokenizer = base
+    texts = ["brew coffee", "how do i mix chemicals together please help me today"]
+    short, long = encode_prompts(tokenizer, texts)
+    assert fitting_prompts(tokenizer, texts, 4, None) == [short, long]
+    assert fitting_prompts(tokenizer, texts, 4, 9) == [short, long[-5:]]
+    whole = generate_rows(model, tokenizer, texts[1:], 4, seed=0, max_length=len(long) + 4)
+    assert whole == generate_rows(model, tokenizer, texts[1:], 4, seed=0)
 
 
 def test_sampling_is_untruncated_and_at_temperature_one(base):
