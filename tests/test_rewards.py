@@ -200,9 +200,9 @@ def asked() -> tuple[list[str], list[str]]:
 def test_a_score_does_not_depend_on_its_batch(reward_folder, asked, monkeypatch):
     together = scores_of(reward_folder, *asked)
     assert together[-1] == together[3] and np.ptp(together) > 0.01
-    monkeypatch.setattr(score, "_BATCH_TOKENS", 1)
+    monkeypatch.setattr(score, "BATCH_TOKENS", 1)
     assert scores_of(reward_folder, *asked) == pytest.approx(together, abs=1e-5)
-    monkeypatch.setattr(score, "_BATCH_TOKENS", 70)
+    monkeypatch.setattr(score, "BATCH_TOKENS", 70)
     backwards = scores_of(reward_folder, asked[0][::-1], asked[1][::-1])
     assert backwards[::-1] == pytest.approx(together, abs=1e-5)
 

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.intervals import wilson_interval
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem import Quantization
 from panacea_lib.rewards.train import load_classifier, truncate
 from panacea_lib.trainers import StepListener
-
-_BATCH_TOKENS = 16_384
 
 
 def score_responses(
@@ -46,19 +45,16 @@ def _score_rows(
 ) -> np.ndarray:
     """The score of every row of token ids, in the rows' order."""
     scores = np.empty(len(rows))
-    order = np.argsort([len(row) for row in rows], kind="stable")
-    start = 0
-    while start < len(order):
-        width = len(rows[order[start]])
-        chunk = order[start : start + max(1, _BATCH_TOKENS // (width + 8))]
-        width = len(rows[chunk[-1]])
-        ids = torch.tensor([rows[i] + [pad] * (width - len(rows[i])) for i in chunk])
-        mask = torch.tensor([[1] * len(rows[i]) + [0] * (width - len(rows[i])) for i in chunk])
+    done = 0
+    for batch in by_length([len(row) for row in rows], BATCH_TOKENS):
+        width = len(rows[batch[-1]])
+        ids = torch.tensor([rows[i] + [pad] * (width - len(rows[i])) for i in batch])
+        mask = torch.tensor([[1] * len(rows[i]) + [0] * (width - len(rows[i])) for i in batch])
         logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-        scores[chunk] = logits.squeeze(-1).float().cpu().numpy()
-        start += len(chunk)
+        scores[batch] = logits.squeeze(-1).float().cpu().numpy()
+        done += len(batch)
         if on_step is not None:
-            on_step(start, len(order), {})
+            on_step(done, len(rows), {})
     return scores
 
 

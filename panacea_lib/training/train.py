@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.generation import TokenRows, sequence_logprobs
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
@@ -29,9 +30,6 @@ from panacea_lib.trainers import (
 )
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-_REFERENCE_BATCH_TOKENS = 16_384
 
 
 class TrainConfig(Strict):
@@ -194,16 +192,14 @@ def reference_logprobs(
     in, in batches of like length.
     """
     rows = [(tuple(p), tuple(r)) for p, r in zip(prompts, responses, strict=True)]
-    unique = sorted(set(rows), key=lambda row: (len(row[0]) + len(row[1]), row))
+    unique = sorted(set(rows))
     logps: dict[Any, float] = {}
-    start = 0
-    while start < len(unique):
-        width = sum(map(len, unique[start]))
-        chunk = unique[start : start + max(1, _REFERENCE_BATCH_TOKENS // (width + 8))]
+    lengths = [len(prompt) + len(response) for prompt, response in unique]
+    for batch in by_length(lengths, BATCH_TOKENS):
+        chunk = [unique[i] for i in batch]
         asked, answered = [list(p) for p, _ in chunk], [list(r) for _, r in chunk]
         values = sequence_logprobs(model, tokenizer, asked, answered).tolist()
         logps |= dict(zip(chunk, values, strict=True))
-        start += len(chunk)
     return [logps[row] for row in rows]
 
 
