@@ -17,6 +17,7 @@ from orchestration.environment import (
     disable_telemetry,
     enter_workspace,
     go_offline,
+    share_cores,
 )
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
@@ -51,6 +52,7 @@ _FAILURES = (MissingUpstreamError, WarehouseBusyError, SchemaVersionError, Damag
 def main() -> None:
     """Run the command line; errors that a person can mend are one clear message."""
     disable_telemetry()
+    share_cores()
     try:
         app()
     except InputError as error:

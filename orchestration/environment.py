@@ -56,6 +56,16 @@ def disable_telemetry() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Dagster forks: avoids its warning
 
 
+def share_cores() -> None:
+    """Let threads that wait for each other sleep after some microseconds, not milliseconds.
+
+    torch's threads meet after every small kernel. When another process wants the cores too, GNU
+    OpenMP's default wait made a step of two trainings at once 27 times slower; with this it is as
+    fast alone, and 2.5 times slower beside another (docs/decisions.md). Read when torch is loaded.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+
+
 def go_offline(problem: Problem) -> None:
     """Keep the hub's library from asking the network where the problem needs nothing of it.
 
