@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 INTERRUPTED = "DagsterExecutionInterruptedError"
 _WIDTH = 120  # where there is no terminal to ask
 _UNBOUNDED = 10_000  # wider than any table
+_COLUMNS_EACH = 3  # dimensions that have columns of their own
+_CLIPPED = 160  # characters of a prompt or an answer
 
 
 def _console(stderr: bool = False) -> Console:
@@ -131,28 +133,45 @@ def _print_evaluation(
     front_key = plan.key("pareto_front")
     points = front_rows(warehouse, problem, front_key, plan.key("generations", "panacea"))
     out = _console()
-    out.print(_front_table(problem, points))
+    out.print(front_table(problem, points))
     out.print(_leaderboard_table(leaderboard_rows(warehouse, problem, front_key)))
 
 
-def _front_table(problem: str, points: list[dict[str, Any]]) -> Table:
-    """λ, mean rewards, KL and one answer per row; λ and rewards share a column per dimension."""
+def front_table(problem: str, points: list[dict[str, Any]]) -> Table:
+    """λ, mean rewards, KL and one answer per row.
+
+    Up to three dimensions have columns of their own. More share one, and of their long grid only
+    the vertices and the centre are shown, which come first.
+    """
     names = list(points[0]["preference"])
+    narrow = len(names) <= _COLUMNS_EACH
+    shown = points if narrow else points[: len(names) + 1]
+    caption = f"the answers are to: {escape(_clip(points[0]['prompt']))}"
+    if len(shown) < len(points):
+        caption += f"\n{len(points) - len(shown)} more preferences: panacea sql "
+        caption += escape(f"\"from pareto_front where problem = '{problem}'\"")
     title = f"The front of {problem}: mean reward ({points[0]['judge']}) for every preference"
-    asked = points[0]["prompt"]
-    table = Table(title=title, caption=f"the answers are to: {asked}", title_justify="left")
-    for name in names:
-        table.add_column(f"λ {name}", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    if narrow:
+        for name in [*(f"λ {name}" for name in names), *names]:
+            table.add_column(name, justify="right")
+    else:
+        for name in ("dimension", "λ", "mean reward"):
+            table.add_column(name, justify="left" if name == "dimension" else "right")
     table.add_column("KL", justify="right")
     table.add_column("one answer", overflow="fold", min_width=24)
-    for point in points:
+    for point in shown:
         weights = [f"{point['preference'][name]:.2f}" for name in names]
         rewards = [f"{point['rewards'][name]:+.2f}" for name in names]
         kl = f"{round(point['kl'], 2) + 0.0:.2f}"  # an estimate may be -0.001: no "-0.00"
-        table.add_row(*weights, *rewards, kl, escape(point["response"] or ""))
+        cells = [*weights, *rewards] if narrow else map("\n".join, (names, weights, rewards))
+        table.add_row(*cells, kl, escape(_clip(point["response"] or "")), end_section=not narrow)
     return table
+
+
+def _clip(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _CLIPPED else f"{text[: _CLIPPED - 1]}…"
 
 
 def _leaderboard_table(rows: list[dict[str, Any]]) -> Table:

@@ -1,15 +1,19 @@
 """The command `panacea`: what it prints, its exit codes, and that bad input writes nothing."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import panacea
+from rich.console import Console
 from small_warehouse import dataset, front, generations, models
 
 from orchestration.cli import main
 from orchestration.prefer import parse_preference
+from orchestration.printing import front_table
 from panacea_lib.errors import InputError
 from panacea_lib.problem_files import load_problem
 from panacea_lib.warehouse import Warehouse
@@ -120,6 +124,34 @@ def test_sql_in_three_formats(run, filled):
     assert json.loads(out)[0] == {"problem": "demo", "method": "panacea", "value_ratio": 0.8}
     code, out, _ = run("sql", query, "--csv")
     assert code == 0 and out.splitlines()[:2] == ["problem,method,value_ratio", "demo,panacea,0.8"]
+
+
+def test_a_few_rows_too_wide_are_laid_out_sideways(run, filled):
+    _, out, _ = run("sql", "from leaderboard")
+    assert any(line.split()[1] == "charged_hypervolume" for line in out.splitlines() if "│" in line)
+    _, out, _ = run("sql", "select problem, method from leaderboard")
+    assert out.splitlines()[1].split()[1:4:2] == ["problem", "method"]
+
+
+def test_many_dimensions_share_columns_and_only_corners_and_centre_are_shown():
+    names = ["a", "b", "c", "d", "e"]
+    grid = [*np.eye(5), np.full(5, 0.2), *np.random.default_rng(0).dirichlet(np.ones(5), 58)]
+    points = [
+        {
+            "preference": dict(zip(names, weights, strict=True)),
+            "rewards": dict.fromkeys(names, 0.5),
+            "judge": "proxy",
+            "kl": 0.1,
+            "prompt": "why [bold]?",
+            "response": "so " * 500,
+        }
+        for weights in grid
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(front_table("many", points))
+    shown = console.file.getvalue()
+    assert shown.count("+0.50") == 6 * 5 and "58 more preferences" in shown
+    assert "[bold]" in shown and len(shown.splitlines()) < 50
 
 
 BAD = {
