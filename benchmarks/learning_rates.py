@@ -49,7 +49,7 @@ def page(problem: str, boards: dict[float, dict[str, dict[str, float]]], command
         "# Learning rates",
         "",
         f"`{command}`, {date.today()}.",
-        "Value ratio with its 95 % interval over prompts, and the mean KL to the reference in nats;",
+        "Value ratio with its 95 % interval over prompts, and mean KL to the reference in nats;",
         "one seed. A method that is far below 0 drifted away from the reference.",
         "",
         f"| learning rate | {' | '.join(methods)} |",
