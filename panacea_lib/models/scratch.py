@@ -72,6 +72,20 @@ def _build_model(config: ScratchModel, tokenizer: Tokenizer, seed: int) -> Any:
     )
 
 
+def _dataset(config: ScratchModel, tokenizer: Tokenizer, corpus: Sequence[tuple[str, str]]) -> Any:
+    """Prompts and responses as token ids; only responses are learned."""
+    import datasets
+
+    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in corpus])
+    responses = encode_responses(tokenizer, [response for _, response in corpus])
+    data = {
+        "input_ids": [p + r for p, r in zip(prompts, responses, strict=True)],
+        "labels": [[-100] * len(p) + r for p, r in zip(prompts, responses, strict=True)],
+    }
+    cut = {name: [row[: config.max_length] for row in rows] for name, rows in data.items()}
+    return datasets.Dataset.from_dict(cut)
+
+
 def train_scratch_model(
     config: ScratchModel,
     corpus: Sequence[tuple[str, str]],
@@ -83,18 +97,10 @@ def train_scratch_model(
 
     Its details: steps, final loss (nats per token), parameters, vocabulary.
     """
-    import datasets
     import torch
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     tokenizer = build_tokenizer(config, [text for pair in corpus for text in pair])
-    prompts = encode_prompts(tokenizer, [prompt for prompt, _ in corpus])
-    responses = encode_responses(tokenizer, [response for _, response in corpus])
-    data = {
-        "input_ids": [p + r for p, r in zip(prompts, responses, strict=True)],
-        "labels": [[-100] * len(p) + r for p, r in zip(prompts, responses, strict=True)],
-    }
-    data = {name: [row[: config.max_length] for row in rows] for name, rows in data.items()}
     model = _build_model(config, tokenizer, seed)
     arguments = TrainingArguments(
         output_dir=str(out_dir / "trainer"),
@@ -115,7 +121,7 @@ def train_scratch_model(
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=datasets.Dataset.from_dict(data),
+        train_dataset=_dataset(config, tokenizer, corpus),
         data_collator=DataCollatorForSeq2Seq(tokenizer),
         callbacks=[ProgressCallback(on_step)],
     )
