@@ -191,6 +191,33 @@ def ask(
         typer.echo(f"[{weights}]\n{policy.ask(prompt, preference, seed=seed)}")
 
 
+@app.command()
+def export(
+    problem: Annotated[str, typer.Argument(help="A problem that has been materialised.")],
+    prefer: Annotated[
+        str,
+        typer.Option(
+            help="The preference vector, e.g. harmlessness=.8,helpfulness=.2; dimensions that are "
+            "not named share the rest."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder for the LoRA.")],
+    method: Annotated[str, typer.Option(help="Which Panacea adapter.")] = "panacea",
+) -> None:
+    """Freeze the trained policy at one preference vector into a plain LoRA."""
+    from orchestration.export import check_out, export_policy
+    from orchestration.prefer import parse_preference
+
+    workspace = Workspace.current()
+    loaded = load_problem_named(workspace, problem)
+    preference = parse_preference(prefer, loaded.dimension_names)
+    check_out(out)
+    go_offline(loaded)
+    be_quiet()
+    lines = export_policy(problem, method, preference, out, workspace)
+    typer.echo(f"wrote {out}: a LoRA for PEFT and the servers that read its files\n{lines}")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def dev(context: typer.Context) -> None:
     """Open the Dagster UI on this workspace; further options go to `dagster dev` (--port 3000)."""

@@ -5,6 +5,8 @@ import torch
 from peft import PeftModelForCausalLM
 from torch import Tensor, nn
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -26,19 +28,35 @@ torch.set_num_threads(1)  # models this small only lose by more, and two cores a
 
 def tiny_llama(**changes) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,  # wide, so that greedy choices are no near-ties
-        pad_token_id=0,
-        eos_token_id=2,
-        **changes,
-    )
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": 0.2,  # wide, so that greedy choices are no near-ties
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+    }
+    config = LlamaConfig(**{**sizes, **changes})
     return LlamaForCausalLM(config).eval()
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    """Its `Conv1D`s keep their weights transposed."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=64,
+        n_positions=32,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    return GPT2LMHeadModel(config).eval()
 
 
 def randomised(model: nn.Module) -> nn.Module:

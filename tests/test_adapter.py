@@ -334,12 +334,6 @@ def test_a_reference_copied_by_name_answers_the_same():
     assert torch.equal(logits(model, preference=LAMBDA), logits(tiny_llama()))
 
 
-def test_adapters_of_one_model_share_their_dimensions():
-    model = adapted()
-    with pytest.raises(ValueError, match="share its preference vector"):
-        model.add_adapter("other", PanaceaConfig(dimensions=["a", "b"]))
-
-
 # ---- configuration and registration
 
 

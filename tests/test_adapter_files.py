@@ -92,21 +92,73 @@ def damaged(path: Path, to: Path, change: Callable[[dict[str, Tensor]], object])
     return to
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda tensors: tensors.popitem(),
-        lambda tensors: tensors.update(stray=torch.zeros(1)),
-        lambda tensors: tensors.update({next(iter(tensors)): torch.zeros(2, 2)}),
-    ],
-    ids=["missing", "unexpected", "shape"],
-)
-def test_loading_is_strict(saved, tmp_path, change):
+def misnamed(tensors: dict[str, Tensor]) -> None:
+    """The factors of a layer that this adapter does not touch."""
+    key = next(key for key in tensors if key.endswith("q_proj.panacea_factors.U"))
+    tensors[key.replace("q_proj", "x_proj")] = tensors[key].clone()
+
+
+DAMAGES: dict[str, Callable[[dict[str, Tensor]], object]] = {
+    "missing": lambda tensors: tensors.popitem(),
+    "stray": lambda tensors: tensors.update(stray=torch.zeros(1)),
+    "misnamed": misnamed,
+    "shape": lambda tensors: tensors.update({next(iter(tensors)): torch.zeros(2, 2)}),
+}
+
+
+def refusal(loader: str, damage: str) -> tuple[type[Exception], str]:
+    if (loader, damage) == ("transformers", "shape"):
+        return RuntimeError, "ignore_mismatched_sizes"  # its own error, which is as good
+    return ValueError, "does not fit this base model: 1 tensors"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("loader", LOADERS)
+def test_loading_is_strict(saved, tmp_path, loader, damage):
+    base, path, _ = saved
+    error, told = refusal(loader, damage)
+    with pytest.raises(error, match=told):
+        LOADERS[loader](base, damaged(path, tmp_path, DAMAGES[damage]))
+
+
+def test_an_adapter_that_does_not_fit_leaves_the_base_model_as_it_was(saved, tmp_path):
+    path = damaged(saved[1], tmp_path, DAMAGES["missing"])
+    for load in (load_adapter, lambda model, path: model.load_adapter(str(path))):
+        base_model = tiny_llama()
+        with pytest.raises(ValueError, match="does not fit"):
+            load(base_model, path)
+        assert torch.equal(logits(base_model), logits(tiny_llama()))
+    assert not adapter_layers(load_failing(path))
+
+
+def load_failing(path: Path) -> nn.Module:
     base_model = tiny_llama()
-    with pytest.raises(ValueError, match="does not fit this base model: 1 tensors"):
-        load_adapter(base_model, damaged(saved[1], tmp_path, change))
-    assert torch.equal(logits(base_model), logits(tiny_llama()))
-    assert not adapter_layers(base_model)
+    with pytest.raises(ValueError, match="does not fit"):
+        load_adapter(base_model, path)
+    return base_model
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["peft", "transformers"])
+def test_a_second_adapter_is_loaded_strictly_too(saved, tmp_path, kind, damage):
+    base, path, expected = saved
+    model = LOADERS["PeftModel" if kind == "peft" else "transformers"](base, path)
+    bad = str(damaged(path, tmp_path, DAMAGES[damage]))
+    error, told = refusal(kind, damage)
+    with pytest.raises(error, match=told):
+        model.load_adapter(bad, adapter_name="second")
+    set_preference(model, ROWS)
+    assert torch.equal(logits(model), expected), "the first is as it was"
+
+
+def test_other_methods_of_transformers_are_as_lenient_as_before(saved, tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(saved[0])
+    lora = peft.get_peft_model(base, LoraConfig(target_modules=["q_proj"]))
+    lora.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    tensors.popitem()
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
 def test_only_panacea_safetensors_are_loaded(saved, tmp_path):

@@ -1,7 +1,17 @@
 """Panacea (arXiv 2402.02030) as a PEFT method: one adapter, every preference vector.
 
-Importing this package makes the method known to PEFT, so that `get_peft_model`, `AutoPeftModel…`
-and `AutoModelForCausalLM.from_pretrained(adapter_dir)` accept it like any other.
+`import panacea_lib.adapter` makes the method known to PEFT and transformers, so that
+`get_peft_model`, `PeftModel.from_pretrained`, `AutoPeftModelForCausalLM` and
+`AutoModelForCausalLM.from_pretrained(adapter_dir)` accept it like any other. Using one of the names
+below from `panacea_lib` (`panacea_lib.set_preference(…)`) imports this package too; `import
+panacea_lib` alone, which is light, does not.
+
+    config.py      PanaceaConfig: what is saved beside the weights
+    layer.py       one adapted linear map: the formula, merging
+    model.py       the tuner: which layers are adapted, how a model is told λ
+    preference.py  λ: what it may be, and where it lives
+    load.py        strict loading
+    export.py      one λ, frozen into a plain LoRA
 """
 
 from peft import PeftType
@@ -13,8 +23,9 @@ from peft.mapping import (
 from peft.utils import register_peft_method
 
 from panacea_lib.adapter.config import PanaceaConfig
+from panacea_lib.adapter.export import export_lora
 from panacea_lib.adapter.layer import Factors, Linear, PanaceaLayer
-from panacea_lib.adapter.load import load_adapter
+from panacea_lib.adapter.load import be_strict_in_transformers, load_adapter
 from panacea_lib.adapter.model import PanaceaModel, find_preference_state, set_preference
 from panacea_lib.adapter.preference import Preference, PreferenceState, as_preference
 
@@ -27,6 +38,7 @@ __all__ = [
     "Preference",
     "PreferenceState",
     "as_preference",
+    "export_lora",
     "find_preference_state",
     "load_adapter",
     "set_preference",
@@ -54,6 +66,7 @@ def _register() -> None:
     ):
         mapping.pop(PeftType("PANACEA"), None)
     register_peft_method(name="panacea", config_cls=PanaceaConfig, model_cls=PanaceaModel)
+    be_strict_in_transformers()
 
 
 _register()

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from peft.utils import resolve_quantization_backend
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 from panacea_lib.adapter.config import PanaceaConfig
 from panacea_lib.adapter.preference import PreferenceState
@@ -33,6 +34,7 @@ class Factors(nn.Module):
         self.sigma = nn.Parameter(torch.zeros(config.r, dtype=torch.float32))
         self.scale = nn.Parameter(torch.zeros(1, dtype=torch.float32))
         self.scaling = config.alpha / config.r
+        self.dimensions = config.dimensions
         nn.init.normal_(self.U, std=config.init_std)
         nn.init.normal_(self.V, std=config.init_std)
 
@@ -66,6 +68,7 @@ class PanaceaLayer(BaseTunerLayer):
     ) -> None:
         self.base_layer = base_layer
         self.quantization_backend = resolve_quantization_backend(base_layer, **kwargs)
+        self.is_transposed = isinstance(base_layer, Conv1D)  # GPT-2 keeps its weights (in, out)
         self.preference_state = preference_state
         self.panacea_factors = nn.ModuleDict()
         self.merged_adapters: list[str] = []
@@ -76,9 +79,25 @@ class PanaceaLayer(BaseTunerLayer):
     ) -> None:
         """Add (or replace) the factors of `adapter_name`."""
         base: Any = self.base_layer
-        self.panacea_factors[adapter_name] = Factors(base.in_features, base.out_features, config)
+        inputs, outputs = (
+            base.weight.shape if self.is_transposed else (base.in_features, base.out_features)
+        )
+        self.panacea_factors[adapter_name] = Factors(inputs, outputs, config)
+        self.preference_state.adapters[adapter_name] = config.dimensions
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=inference_mode)
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """As PEFT's; the λ that is set next is read for the adapters active now."""
+        super().set_adapter(adapter_names, inference_mode)
+        # A layer without factors of the active adapter may have another kind's, or none.
+        if any(name in self.panacea_factors for name in self.active_adapters):
+            self.preference_state.active = list(self.active_adapters)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """As PEFT's; the adapter's dimensions are forgotten with it."""
+        super().delete_adapter(adapter_name)
+        self.preference_state.adapters.pop(adapter_name, None)
 
     def factors(self, adapter_name: str) -> Factors:
         """The factors of `adapter_name`, typed."""
@@ -98,7 +117,7 @@ class PanaceaLayer(BaseTunerLayer):
 
 
 class Linear(nn.Module, PanaceaLayer):
-    """Panacea on a linear layer, plain or quantised."""
+    """Panacea on a linear layer: `nn.Linear`, plain or quantised, or GPT-2's `Conv1D`."""
 
     def __init__(
         self,
@@ -122,7 +141,9 @@ class Linear(nn.Module, PanaceaLayer):
             return result
         for name in self.active_adapters:
             if name in self.panacea_factors:
-                delta = self.panacea_factors[name](x, self.preference_state.for_input(x))
+                factors = self.factors(name)
+                self.preference_state.check_dimensions(factors.dimensions)
+                delta = factors(x, self.preference_state.for_input(x))
                 result = result + delta.to(result.dtype)
         return result
 
@@ -134,9 +155,11 @@ class Linear(nn.Module, PanaceaLayer):
             safe_merge: Refuse to write weights that are not finite.
             adapter_names: The adapters to merge; default: the active ones.
         """
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name not in self.panacea_factors:
-                continue
+        names = check_adapters_to_merge(self, adapter_names)
+        names = [name for name in names if name in self.panacea_factors]
+        for name in names:  # before the first of them changes the weights
+            self.preference_state.check_dimensions(self.factors(name).dimensions)
+        for name in names:
             preference = self.preference_state.single()
             weight = self._shifted_base_weight(name, preference, sign=1)
             if safe_merge and not torch.isfinite(weight).all():
@@ -161,15 +184,18 @@ class Linear(nn.Module, PanaceaLayer):
             self.preference_state.merged_layers -= 1
 
     def _shifted_base_weight(self, adapter_name: str, preference: Tensor, sign: int) -> Tensor:
-        """W₀ ± (W(λ) − W₀), (out, in): added in float32, rounded once."""
+        """W₀ ± (W(λ) − W₀), shaped as W₀ is stored: added in float32, rounded once."""
         weight = self.get_base_weight()
         delta = self.factors(adapter_name).delta_weight(preference.to(weight.device))
+        delta = delta.T if self.is_transposed else delta
         return (weight.float() + sign * delta).to(weight.dtype)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """W(λ) − W₀ of one adapter at the current λ (m,): (out, in), float32."""
+        """W(λ) − W₀ of one adapter at the current λ (m,): as W₀ is stored, float32."""
         factors = self.factors(adapter)
-        return factors.delta_weight(self.preference_state.single().to(factors.U.device))
+        self.preference_state.check_dimensions(factors.dimensions)
+        delta = factors.delta_weight(self.preference_state.single().to(factors.U.device))
+        return delta.T if self.is_transposed else delta
 
     def __repr__(self) -> str:
         return "panacea." + super().__repr__()

@@ -1,16 +1,19 @@
 """The tuner: which layers are adapted, and how a model is told its preference vector λ."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils import get_quantization_kwargs, resolve_quantization_backend
 from torch import Tensor, nn
 from transformers import GenerationConfig
+from transformers.pytorch_utils import Conv1D
 
 from panacea_lib.adapter.config import PanaceaConfig
 from panacea_lib.adapter.layer import Linear, PanaceaLayer
+from panacea_lib.adapter.load import check_tensors
 from panacea_lib.adapter.preference import Preference, PreferenceState
 
 DEFAULT_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
@@ -85,11 +88,13 @@ class PanaceaModel(BaseTuner):
         sequences multiply the rows.
         """
         state = self.preference_state
-        value = state.value if preference is None else state.parse(preference)
+        value, dimensions = state.value, state.value_dimensions
+        if preference is not None:
+            value, dimensions = state.parse(preference), state.dimensions
         if value is not None and value.dim() == 2:
             sources = (generation_config, self.model.generation_config)
             value = value.repeat_interleave(_rows_per_prompt(kwargs, *sources), dim=0)
-        with state.using(value):
+        with state.using(value, dimensions):
             return self.model.generate(inputs, generation_config, *args, **kwargs)
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
@@ -114,21 +119,14 @@ class PanaceaModel(BaseTuner):
     def _pre_injection_hook(
         self, model: nn.Module, config: PanaceaConfig, adapter_name: str
     ) -> None:
+        _keep_four_bit_weights_as_they_are(model, trainable=not config.inference_mode)
         # transformers makes a new tuner for every adapter it adds to a model: one λ for all.
-        self.preference_state = find_preference_state(model) or PreferenceState(config.dimensions)
+        self.preference_state = find_preference_state(model) or PreferenceState()
 
     def _post_injection_hook(
         self, model: nn.Module, config: PanaceaConfig, adapter_name: str
     ) -> None:
         self._checkpoint_under_preference()  # for a model whose checkpointing was on before
-
-    def _check_new_adapter_config(self, config: PanaceaConfig) -> None:
-        super()._check_new_adapter_config(config)
-        if config.dimensions != self.preference_state.dimensions:
-            raise ValueError(
-                "All Panacea adapters of one model share its preference vector, whose dimensions "
-                f"are {self.preference_state.dimensions}; got {config.dimensions}."
-            )
 
     def _prepare_adapter_config(
         self, peft_config: PanaceaConfig, model_config: dict
@@ -158,16 +156,44 @@ class PanaceaModel(BaseTuner):
             return
         quantization = get_quantization_kwargs(self)
         backend = resolve_quantization_backend(target, **quantization)
-        if not isinstance(target, nn.Linear) and getattr(backend, "layer_type", None) != "linear":
+        is_plain = isinstance(target, nn.Linear | Conv1D)
+        if not is_plain and getattr(backend, "layer_type", None) != "linear":
             raise TypeError(
-                f"Panacea adapts linear layers (plain or quantised); `{current_key}` is a "
-                f"{type(target).__name__}: change `target_modules`."
+                "Panacea adapts linear layers: nn.Linear, Conv1D and the quantised layers that "
+                f"PEFT knows (bitsandbytes' nf4 and int8); `{current_key}` is a "
+                f"{type(target).__name__}: change `target_modules`, or load the base model in "
+                "another way."
             )
         state = self.preference_state
         new_module = Linear(target, adapter_name, peft_config, state, **quantization)
         if adapter_name not in self.active_adapters:  # an additional adapter starts frozen
             new_module.requires_grad_(False)
         self._replace_module(parent, target_name, new_module, target)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls,
+        model: nn.Module,
+        config: PeftConfig,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        # All that PEFT loads passes here, once the adapter's name is known: strictness costs this.
+        tensors = super()._remap_adapter_state_dict_for_load(
+            model, config, adapter_name, state_dict
+        )
+        check_tensors(model, adapter_name, tensors)
+        return tensors
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse what PEFT would drop without a word for a tuner that does not know it."""
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError(
+                "One batch has one Panacea adapter: rows differ by their `preference`, not by "
+                "`adapter_names`."
+            )
+        yield
 
     def _check_merge_allowed(self) -> None:
         """Refuse before the first layer is touched: a model merged by half is worse than none."""
@@ -193,13 +219,32 @@ class CheckpointUnderPreference:
         self.state = state
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        value = self.state.value
+        value, dimensions = self.state.value, self.state.value_dimensions
 
         def under_preference(*args: Any, **kwargs: Any) -> Any:
-            with self.state.using(value):
+            with self.state.using(value, dimensions):
                 return function(*args, **kwargs)
 
         return self.checkpoint(under_preference, *args, **kwargs)
+
+
+def _keep_four_bit_weights_as_they_are(model: nn.Module, trainable: bool) -> None:
+    """Switch off the repacking of bitsandbytes 0.50; refuse to train where it has happened.
+
+    On CPUs with avx512_bf16 a `Linear4bit` is repacked in place by its first forward in evaluation
+    mode. That answers as well, but gradients through it are silently wrong, or fail.
+    """
+    module: Any
+    for name, module in model.named_modules():
+        if not hasattr(module, "support_avx512bf16_for_cpu"):
+            continue
+        module.support_avx512bf16_for_cpu = False
+        quant_state = getattr(module.weight, "quant_state", None)
+        if trainable and getattr(quant_state, "packing_format_for_cpu", False):
+            raise ValueError(
+                f"bitsandbytes has repacked the 4-bit weights of `{name}` for inference on this "
+                "CPU: add the adapter before the base model is first evaluated."
+            )
 
 
 def _rows_per_prompt(kwargs: dict[str, Any], *configs: GenerationConfig | None) -> int:

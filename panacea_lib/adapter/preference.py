@@ -42,12 +42,42 @@ class PreferenceState:
 
     A plain object, not a buffer: λ is no weight, is never saved and never trained. One state serves
     one call at a time: many preferences at once are the rows of one batch, not threads.
+
+    A λ is given for the dimensions of the adapter that is active at that moment, and remembers
+    them: where an adapter of other dimensions is switched to, the old λ is refused, not reused.
     """
 
-    def __init__(self, dimensions: Sequence[str]) -> None:
-        self.dimensions = list(dimensions)
+    def __init__(self) -> None:
+        self.adapters: dict[str, list[str]] = {}  # the dimensions of each adapter; layers keep it
+        self.active: list[str] = []  # names of the active adapters; layers keep it
         self.value: Tensor | None = None  # (m,) or (B, m)
+        self.value_dimensions: list[str] = []  # what `value` was given for
         self.merged_layers = 0
+
+    @property
+    def dimensions(self) -> list[str]:
+        """The dimensions of the active adapter; those of several must be the same."""
+        found = {name: self.adapters[name] for name in self.active if name in self.adapters}
+        if not found:
+            raise ValueError(
+                f"No Panacea adapter is active (this model has {sorted(self.adapters)}): call "
+                "set_adapter first."
+            )
+        first, *others = found.values()
+        if any(other != first for other in others):
+            raise ValueError(
+                f"The active adapters have different dimensions ({found}), so that no preference "
+                "vector fits them all: activate one of them."
+            )
+        return first
+
+    def check_dimensions(self, dimensions: Sequence[str]) -> None:
+        """Refuse to hand an adapter of `dimensions` a λ that was given for others."""
+        if self.value is not None and self.value_dimensions != dimensions:
+            raise ValueError(
+                f"The preference vector was given for {self.value_dimensions}, but this adapter's "
+                f"dimensions are {dimensions}: call set_preference after set_adapter."
+            )
 
     def parse(self, preference: Preference | None) -> Tensor | None:
         """`preference` checked, None staying None; refused while a λ is merged into the weights."""
@@ -61,22 +91,29 @@ class PreferenceState:
     def set(self, preference: Preference | None) -> None:
         """Replace the current λ; None clears it."""
         self.value = self.parse(preference)
+        self.value_dimensions = [] if self.value is None else self.dimensions
 
     @contextmanager
-    def using(self, value: Tensor | None) -> Iterator[None]:
-        """A context in which the current λ is `value` (as `parse` returns it)."""
-        previous, self.value = self.value, value
+    def using(self, value: Tensor | None, dimensions: list[str] | None = None) -> Iterator[None]:
+        """A context in which the current λ is `value` (as `parse` returns it).
+
+        `dimensions`: what it was given for; default: the dimensions of the active adapter.
+        """
+        if dimensions is None:
+            dimensions = [] if value is None else self.dimensions
+        previous = self.value, self.value_dimensions
+        self.value, self.value_dimensions = value, dimensions
         try:
             yield
         finally:
-            self.value = previous
+            self.value, self.value_dimensions = previous
 
     def single(self) -> Tensor:
         """λ (m,), for what needs one for the whole model: a merge, a weight delta."""
         if self.value is None or self.value.dim() != 1:
             raise ValueError(
                 "Weights can only be merged at one preference vector: call set_preference with a "
-                f"single λ of {len(self.dimensions)} weights first."
+                "single λ, not with one for each row, first."
             )
         return self.value
 
