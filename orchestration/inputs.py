@@ -1,6 +1,6 @@
 """What stages read of each other's rows, as the library wants it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 from orchestration.stage import StageRun
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
 from panacea_lib.rewards.scale import RewardScale
+
+if TYPE_CHECKING:
+    from panacea_lib.rewards.judge import ModelRewards
 
 _PAIR_TEXTS = """
 select pairs.pair_id, pairs.split, prompts.text as prompt,
@@ -113,6 +116,22 @@ def proxy_scale(run: StageRun) -> RewardScale:
     parts = [_scale(run.details("response_rewards", name)["scale"]) for name in names]
     mean, scale = (np.concatenate([getattr(p, name) for p in parts]) for name in ("mean", "scale"))
     return RewardScale(mean, scale)
+
+
+def reward_source(run: StageRun) -> "ModelRewards":
+    """The learned reward models as online training asks them."""
+    from panacea_lib.rewards.judge import ModelRewards
+
+    base, names = run.problem.base_model, run.problem.dimension_names
+    scale = proxy_scale(run)
+    return ModelRewards(
+        base_model=str(run.artifact("base_model")),
+        quantization=base.quantization,
+        max_length=base.max_length,
+        folders=[str(run.artifact("reward_models", name)) for name in names],
+        mean=scale.mean.tolist(),
+        scale=scale.scale.tolist(),
+    )
 
 
 def gold_scale(run: StageRun) -> RewardScale:

@@ -15,25 +15,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from panacea_lib.data import file_hash, source_fingerprint
-from panacea_lib.problem import (
-    BASELINE_METHODS,
-    HubData,
-    PretrainedModel,
-    Problem,
-    WorldData,
-)
+from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
 from panacea_lib.problem_files import expand_hub_id, is_local
+from panacea_lib.problem_training import BASELINE_METHODS
 
 STAGE_VERSIONS = {
     "prompts": 1,
-    "base_model": 1,
+    "base_model": 2,
     "responses": 1,
     "pairs": 1,
     "preference_labels": 1,
     "reward_models": 1,
     "response_rewards": 1,
-    "panacea_policy": 1,
-    "baseline_policies": 1,
+    "panacea_policy": 2,
+    "baseline_policies": 2,
     "generations": 1,
     "pareto_front": 1,
     "report": 1,
@@ -52,6 +47,12 @@ _LIBRARIES = {
     "baseline_policies": _TUNING_LIBRARIES,
     "generations": _TUNING_LIBRARIES,
     "pareto_front": ("numpy", "moocore"),
+}
+# Numbers of a training that only some methods read.
+_NUMBERS_OF = {
+    "distillation_loss": ("reward_distillation",),
+    "rollouts": ("rloo",),
+    "scalarization": ("dpo", "sft"),
 }
 # Where a data section's data lies; what lies there is in the fingerprint.
 _PLACES = {"path", "dataset", "revision", "subset", "hub_split"}
@@ -200,18 +201,20 @@ class Plan:
 
     def _policy_content(self, method: str) -> dict[str, Any]:
         p = self.problem
-        objective = p.training.method if method == "panacea" else method
-        # Neither changes the adapter: when it is saved on the way, and what `method` names here.
         numbers = p.training_of(method)
-        config = numbers.model_dump(mode="json", exclude={"checkpoint_every", "method"})
+        # Neither when it is saved on the way nor another method's numbers change an adapter.
+        others = {name for name, methods in _NUMBERS_OF.items() if numbers.method not in methods}
+        config = numbers.model_dump(mode="json", exclude={"checkpoint_every", *others})
         content = {
             "base": self._loaded_base(),
             "labels": {name: self._labels(name) for name in p.dimension_names},
             "dimensions": p.dimension_names,  # their order is the order of λ
-            "objective": objective,
+            "method": method,
             "beta": p.beta,
             "training": config | {"steps": self.steps(p.training.steps)},
         }
+        if method == "lora_per_preference":
+            content["preferences"] = p.lora_preferences
         if needs_rewards(p, method):
             content["rewards"] = self.keys("response_rewards")
         return content
@@ -264,7 +267,7 @@ def policy_stage(method: str) -> str:
 
 def needs_rewards(problem: Problem, method: str) -> bool:
     """Whether a policy's training looks at rewards, not only at labels."""
-    return method == "panacea" and problem.training.method == "reward_distillation"
+    return problem.training_of(method).method in ("reward_distillation", "rloo")
 
 
 def is_offline(problem: Problem) -> bool:

@@ -10,35 +10,70 @@ import torch
 from torch import Tensor
 
 from panacea_lib.adapter import as_preference, load_adapter
+from panacea_lib.generation import (
+    TokenRows,
+    fitting_prompts,
+    generate_rows,
+    sequence_logprobs,
+)
 from panacea_lib.models.base import load_base_model
-from panacea_lib.models.chat import Tokenizer
-from panacea_lib.problem import Quantization
+from panacea_lib.models.chat import Tokenizer, decode_responses
+from panacea_lib.problem_types import Quantization
 
 
 @dataclass
 class Policy:
     """A model that answers for λ; the reference policy, which heeds none, is one too.
 
-    `batches_mix_preferences` says whether the rows of one batch may have different λ.
+    `batches_mix_preferences` says whether the rows of one batch may have different λ,
+    `forwards_per_token` what an answer costs in forwards of one row, and `adapters` how many of
+    them are stored.
     """
 
     model: Any
     tokenizer: Tokenizer
     dimensions: list[str]
     batches_mix_preferences: bool = True
+    forwards_per_token: int = 1
+    adapters: int = 0
 
     def under(self, preferences: Tensor) -> AbstractContextManager[None]:
         """Within the block, row i of every batch is answered for preferences[i], shape (B, m)."""
         return nullcontext()
 
     def as_reference(self) -> AbstractContextManager[None]:
-        """Within the block, the model is the reference policy."""
+        """Within the block, `model` is the reference policy."""
         return nullcontext()
+
+    def prompt_ids(
+        self, prompts: list[str], max_new_tokens: int, max_length: int | None = None
+    ) -> TokenRows:
+        """The prompts that `generate` answers, as `panacea_lib.generation.fitting_prompts`."""
+        return fitting_prompts(self.tokenizer, prompts, max_new_tokens, max_length)
+
+    def generate(
+        self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
+    ) -> TokenRows:
+        """One sampled response per prompt, as one batch, within `under`.
+
+        As `panacea_lib.generation.generate_rows`.
+        """
+        return generate_rows(self.model, self.tokenizer, prompts, max_new_tokens, seed, max_length)
+
+    def logprobs(self, prompt_ids: TokenRows, responses: TokenRows) -> Tensor:
+        """log π(response | prompt) in nats, shape (B,), float64, within `under`: the probability
+        with which `generate` draws it.
+
+        The reference policy's is `sequence_logprobs` of `model` within `as_reference`.
+        """
+        return sequence_logprobs(self.model, self.tokenizer, prompt_ids, responses)
 
 
 @dataclass
 class PanaceaPolicy(Policy):
     """One adapter, every preference."""
+
+    adapters: int = 1
 
     def under(self, preferences: Tensor) -> AbstractContextManager[None]:
         """As `Policy.under`."""
@@ -86,14 +121,30 @@ def open_policy(
     quantization: Quantization,
     dimensions: list[str],
 ) -> Policy:
-    """The policy that `train_policy` left in `folder`; method 'reference' needs none."""
+    """The policy that `train_policy` left in `folder`; method 'reference' needs none.
+
+    What its adapters look like there is told where each kind is opened; all methods that train the
+    adapter of this package are opened alike.
+    """
+    from panacea_lib.baseline_policies import (
+        open_mixture,
+        open_nearest,
+        open_prompt_conditioned,
+    )
+
     model, tokenizer = load_base_model(base_folder, quantization)
     if method == "reference":
         return Policy(model, tokenizer, dimensions)
     if folder is None:
         raise ValueError(f"{method}: no folder to load the policy from")
-    if method == "rewarded_soups":
-        return _open_soup(model, tokenizer, folder, dimensions)
+    kinds = {
+        "rewarded_soups": _open_soup,
+        "mod": open_mixture,
+        "lora_per_preference": open_nearest,
+        "prompt_conditioned": open_prompt_conditioned,
+    }
+    if method in kinds:
+        return kinds[method](model, tokenizer, folder, dimensions)
     return PanaceaPolicy(load_adapter(model, folder / "panacea"), tokenizer, dimensions)
 
 
@@ -104,7 +155,7 @@ def _open_soup(model: Any, tokenizer: Tokenizer, folder: Path, dimensions: list[
 
     model = PeftModel.from_pretrained(model, str(folder / dimensions[0])).eval()
     parts = tuple(load_file(folder / name / SAFETENSORS_WEIGHTS_NAME) for name in dimensions)
-    return SoupPolicy(model, tokenizer, dimensions, ingredients=parts)
+    return SoupPolicy(model, tokenizer, dimensions, adapters=len(parts), ingredients=parts)
 
 
 class LoadedPolicy:
@@ -128,9 +179,6 @@ class LoadedPolicy:
         self, prompts: list[str], preferences: list[dict[str, float]], seed: int = 0
     ) -> list[str]:
         """One answer per prompt, each for its own λ; ValueError where their numbers differ."""
-        from panacea_lib.generation import generate_rows
-        from panacea_lib.models.chat import decode_responses
-
         if len(prompts) != len(preferences):
             raise ValueError(f"{len(prompts)} prompts, but {len(preferences)} preferences")
         policy = self._policy
@@ -144,14 +192,7 @@ class LoadedPolicy:
         for batch in batches:
             with policy.under(rows[batch]):
                 asked = [prompts[i] for i in batch]
-                tokens = generate_rows(
-                    policy.model,
-                    policy.tokenizer,
-                    asked,
-                    self._max_new_tokens,
-                    seed,
-                    self._max_length,
-                )
+                tokens = policy.generate(asked, self._max_new_tokens, seed, self._max_length)
             for i, text in zip(batch, decode_responses(policy.tokenizer, tokens), strict=True):
                 answers[i] = text
         return answers

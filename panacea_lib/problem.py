@@ -4,22 +4,20 @@ A problem is a YAML file (`panacea_lib.problem_files` finds and reads it); this 
 may stand in one. Unknown keys are refused, so that a typo never becomes a silent default.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-DimensionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Method = Literal["reward_distillation", "dpo"]
-Quantization = Literal["none", "nf4", "int8"]
-
-
-class Strict(BaseModel):
-    """Immutable, and unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from panacea_lib.problem_training import (
+    BASELINE_METHODS,
+    BaselineMethod,
+    Baselines,
+    Method,
+    PolicyTraining,
+    RewardTraining,
+    Rollouts,
+)
+from panacea_lib.problem_types import DimensionName, Name, Positive, Quantization, Rate, Strict
 
 
 class Dimension(Strict):
@@ -179,57 +177,6 @@ class Sampling(Strict):
     batch_size: Positive = 512
 
 
-class RewardTraining(Strict):
-    """One reward model per dimension, a LoRA with a score head, through TRL's RewardTrainer."""
-
-    steps: Positive = 200
-    batch_size: Positive = 64
-    learning_rate: Rate = 3e-3
-    rank: Positive = 16
-    checkpoint_every: Positive = 500
-
-
-class PreferenceSampling(Strict):
-    """How λ is drawn in training: Dirichlet(concentration), with a share of vertices."""
-
-    concentration: Annotated[float, Field(gt=0)] = 1.0
-    vertex_probability: Annotated[float, Field(ge=0, le=1)] = 0.1
-    per: Literal["row", "batch"] = "row"
-
-
-class PolicyTraining(Strict):
-    """Panacea fine-tuning; the baselines share its numbers."""
-
-    method: Method = "reward_distillation"
-    steps: Positive = 400
-    batch_size: Positive = 64
-    accumulation: Positive = 1
-    learning_rate: Rate = 3e-3
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    rank: Annotated[int, Field(gt=0, description="k, the learned singular values")] = 8
-    alpha: Annotated[float, Field(gt=0)] = 16.0
-    preferences: PreferenceSampling = PreferenceSampling()
-    checkpoint_every: Positive = 200
-    gradient_checkpointing: bool = False
-
-
-BaselineMethod = Literal["dpo", "rewarded_soups"]
-BASELINE_METHODS: dict[BaselineMethod, str] = {
-    "dpo": "panacea_dpo",
-    "rewarded_soups": "rewarded_soups",
-}
-"""What `baselines` names → the method's name in tables, keys and `open_policy`."""
-
-
-class Baselines(Strict):
-    """What a user would pick instead, trained and evaluated by the same code."""
-
-    methods: list[BaselineMethod] = ["dpo", "rewarded_soups"]
-    learning_rates: dict[BaselineMethod, Rate] = Field(
-        default={}, description="of those that learn best at another rate than training's"
-    )
-
-
 class Evaluation(Strict):
     """Held-out prompts, a fixed grid of λ, samples at temperature 1."""
 
@@ -259,11 +206,25 @@ class Problem(Strict):
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""
-        rates = {
-            BASELINE_METHODS[name]: rate for name, rate in self.baselines.learning_rates.items()
-        }
-        own = {"learning_rate": rates[method]} if method in rates else {}
-        return self.training.model_copy(update=own)
+        if method == "panacea":
+            return self.training
+        name = next(name for name, told in BASELINE_METHODS.items() if told == method)
+        own: dict[str, Any] = {}
+        if name in self.baselines.learning_rates:
+            own["learning_rate"] = self.baselines.learning_rates[name]
+        own["method"] = name if name in get_args(Method) else self.baselines.objective
+        return PolicyTraining(**dict(self.training) | own)
+
+    @property
+    def lora_preferences(self) -> list[list[float]]:
+        """The λ that `lora_per_preference` has a LoRA for."""
+        if self.baselines.preferences is not None:
+            return self.baselines.preferences
+        m = len(self.dimensions)
+        if m == 2:
+            return [[i / 4, 1 - i / 4] for i in range(5)]
+        vertices = [[float(i == j) for j in range(m)] for i in range(m)]
+        return [*vertices, [1 / m] * m]
 
     @property
     def dimension_names(self) -> list[str]:
@@ -294,9 +255,38 @@ class Problem(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_baselines(self) -> Self:
+        m = len(self.dimensions)
+        for weights in self.baselines.preferences or []:
+            if len(weights) != m or min(weights) < 0 or abs(sum(weights) - 1) > 1e-4:
+                raise ValueError(
+                    f"baselines.preferences: each needs {m} weights that are not negative and sum "
+                    f"to 1, one for each dimension, not {weights}"
+                )
+        for name in self.baselines.methods:
+            self._check_training_of(name)
+        return self
+
+    def _check_training_of(self, name: BaselineMethod) -> None:
+        """ValueError where training's numbers do not fit a baseline's own method."""
+        try:
+            self.training_of(BASELINE_METHODS[name])
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(
+                f"baselines.methods: {name} shares training's numbers: {said}"
+            ) from None
+
+    @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         limit = self.base_model.max_length
-        for key, sampling in (("reference", self.reference), ("evaluation", self.evaluation)):
+        sampled: dict[str, Sampling | Evaluation | Rollouts] = {
+            "reference": self.reference,
+            "evaluation": self.evaluation,
+        }
+        if "rloo" in (self.training.method, *self.baselines.methods):
+            sampled["training.rollouts"] = self.training.rollouts
+        for key, sampling in sampled.items():
             if sampling.max_new_tokens >= limit:
                 raise ValueError(
                     f"{key}.max_new_tokens: must be below base_model.max_length = {limit}, "

@@ -5,13 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from panacea_lib.generation import (
-    batch_seed,
-    fitting_prompts,
-    generate_rows,
-    sequence_logprobs,
-    tell,
-)
+from panacea_lib.generation import batch_seed, sequence_logprobs, tell
 from panacea_lib.models.chat import decode_responses
 from panacea_lib.policy import Policy
 from panacea_lib.trainers import StepListener
@@ -106,16 +100,15 @@ def _answer(
     seed: int,
     max_length: int | None,
 ) -> list[Generation]:
-    model, tokenizer = policy.model, policy.tokenizer
     asked = [prompts[prompt] for _, prompt, _ in batch]
     preferences = torch.tensor(grid[[point for point, _, _ in batch]], dtype=torch.float32)
+    prompt_ids = policy.prompt_ids(asked, max_new_tokens, max_length)
     with policy.under(preferences):
-        responses = generate_rows(model, tokenizer, asked, max_new_tokens, seed, max_length)
-        prompt_ids = fitting_prompts(tokenizer, asked, max_new_tokens, max_length)
-        logprobs = sequence_logprobs(model, tokenizer, prompt_ids, responses)
+        responses = policy.generate(asked, max_new_tokens, seed, max_length)
+        logprobs = policy.logprobs(prompt_ids, responses)
     with policy.as_reference():
-        reference = sequence_logprobs(model, tokenizer, prompt_ids, responses)
-    texts = decode_responses(tokenizer, responses)
+        reference = sequence_logprobs(policy.model, policy.tokenizer, prompt_ids, responses)
+    texts = decode_responses(policy.tokenizer, responses)
     return [
         Generation(*row, texts[i], len(responses[i]), float(logprobs[i]), float(reference[i]))
         for i, row in enumerate(batch)

@@ -5,13 +5,15 @@ overrides anything fails silently. So their shape is written down here: where a 
 fails after an upgrade, read the module of ours that it names before changing the expectation.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftType
+from accelerate.utils import extract_model_from_parallel
+from peft import PeftModel, PeftType, get_peft_model
 from peft.config import PeftConfig, PeftConfigMixin
 from peft.mapping import (
     PEFT_TYPE_TO_CONFIG_MAPPING,
@@ -34,23 +36,36 @@ from transformers import (
     Trainer,
     TrainerCallback,
 )
+from transformers.integrations.peft import PeftAdapterMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
-from trl.trainer import dpo_trainer, reward_trainer
+from transformers.utils.loading_report import LoadStateDictInfo
+from trl.trainer import dpo_trainer, reward_trainer, sft_trainer
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.reward_trainer import RewardTrainer
-from trl.trainer.utils import add_fused_lm_head
+from trl.trainer.rloo_trainer import RLOOTrainer
+from trl.trainer.sft_trainer import SFTTrainer
+from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
 from panacea_lib.adapter import PanaceaConfig, PanaceaLayer, PanaceaModel
 from panacea_lib.rewards.soft_trainer import SoftLabelCollator, SoftLabelRewardTrainer
 from panacea_lib.trainers import ProgressCallback
+from panacea_lib.training.guard import FiniteGuard
+from panacea_lib.training.logs import ScaleCallback
 from panacea_lib.training.pair_trainer import PairCollator, PanaceaPairTrainer
+from panacea_lib.training.rloo_trainer import PanaceaRlooTrainer
+from panacea_lib.training.sft_trainer import PanaceaSftTrainer, SftCollator
 
 PAIRS = "panacea_lib/training/pair_trainer.py"
+RLOO = "panacea_lib/training/rloo_trainer.py"
+SFT = "panacea_lib/training/sft_trainer.py"
+GUARD = "panacea_lib/training/guard.py"
 SOFT = "panacea_lib/rewards/soft_trainer.py"
 TUNER = "panacea_lib/adapter/model.py"
 LAYER = "panacea_lib/adapter/layer.py"
+LOAD = "panacea_lib/adapter/load.py"
 DPOCollator = dpo_trainer.DataCollatorForPreference
 RewardCollator = reward_trainer.DataCollatorForPreference
+SftCollatorOfTrl = sft_trainer.DataCollatorForLanguageModeling
 
 
 # ---- signatures: (theirs, its parameters in order, the module of ours that relies on it)
@@ -71,13 +86,30 @@ SIGNATURES: list[Signature] = [
         "self model inputs return_outputs num_items_in_batch",
         SOFT,
     ),
+    (SFTTrainer.compute_loss, "self model inputs return_outputs num_items_in_batch", SFT),
+    (SftCollatorOfTrl.torch_call, "self examples", SFT),
+    (
+        SftCollatorOfTrl.__init__,
+        "self pad_token_id padding_free return_position_ids pad_to_multiple_of return_tensors",
+        SFT,
+    ),
     (RewardTrainer._set_signature_columns_if_needed, "self", SOFT),
+    (RLOOTrainer._compute_loss, "self model inputs", RLOO),
+    (RLOOTrainer._generate_and_score_completions, "self inputs", RLOO),
+    (RLOOTrainer._send_telemetry, "self", RLOO),
+    (RLOOTrainer._tokenize_prompts, "self prompts", RLOO),
     (RewardCollator.torch_call, "self examples", SOFT),
     (RewardCollator.__init__, "self pad_token_id pad_to_multiple_of return_tensors", SOFT),
     (BaseTuner.forward, "self args kwargs", TUNER),
     (BaseTuner._pre_injection_hook, "self model config adapter_name", TUNER),
     (BaseTuner._post_injection_hook, "self model config adapter_name", TUNER),
-    (BaseTuner._check_new_adapter_config, "self config", TUNER),
+    (
+        BaseTuner._remap_adapter_state_dict_for_load,
+        "model config adapter_name state_dict",
+        TUNER,
+    ),
+    (BaseTuner.set_adapter, "self adapter_name inference_mode", TUNER),
+    (PeftModel._enable_peft_forward_hooks, "self args kwargs", TUNER),
     (BaseTuner._prepare_adapter_config, "self peft_config model_config", TUNER),
     (BaseTuner._check_merge_allowed, "self", TUNER),
     (BaseTuner._replace_module, "self parent child_name new_module child", TUNER),
@@ -92,6 +124,7 @@ SIGNATURES: list[Signature] = [
     (BaseTunerLayer._move_adapter_to_device_of_base_layer, "self adapter_name device", LAYER),
     (BaseTunerLayer._get_base_layer_device_and_dtype, "self base_layer", LAYER),
     (BaseTunerLayer.set_adapter, "self adapter_names inference_mode", LAYER),
+    (BaseTunerLayer.delete_adapter, "self adapter_name", LAYER),
     (BaseTunerLayer.get_base_weight, "self", LAYER),
     (BaseTunerLayer.set_base_weight, "self weight_data", LAYER),
     (PeftConfigMixin.to_dict, "self", "panacea_lib/adapter/config.py"),
@@ -105,6 +138,20 @@ SIGNATURES: list[Signature] = [
         "model peft_model_state_dict adapter_name ignore_mismatched_sizes low_cpu_mem_usage",
         "panacea_lib/policy.py and panacea_lib/adapter/load.py",
     ),
+    (
+        PeftAdapterMixin.load_adapter,
+        "self peft_model_id adapter_name peft_config adapter_state_dict low_cpu_mem_usage "
+        "is_trainable hotswap local_files_only adapter_kwargs load_config kwargs",
+        LOAD,
+    ),
+    (PeftAdapterMixin.delete_adapter, "self adapter_names", LOAD),
+    (
+        extract_model_from_parallel,
+        "model keep_fp32_wrapper keep_torch_compile recursive",
+        "panacea_lib/adapter/export.py",
+    ),
+    (TrainerCallback.on_step_begin, "self args state control kwargs", GUARD),
+    (TrainerCallback.on_pre_optimizer_step, "self args state control kwargs", GUARD),
     (TrainerCallback.on_log, "self args state control kwargs", "panacea_lib/trainers.py"),
     (TrainerCallback.on_step_end, "self args state control kwargs", "panacea_lib/trainers.py"),
     (DynamicCache.batch_repeat_interleave, "self repeats", "panacea_lib/world/exact.py"),
@@ -127,20 +174,30 @@ OVERRIDES: dict[type, tuple[str, str]] = {
         PAIRS,
     ),
     PairCollator: ("torch_call", PAIRS),
+    PanaceaRlooTrainer: (
+        "__init__ _compute_loss _generate_and_score_completions "
+        "_get_per_token_logps_and_entropies _send_telemetry _tokenize_prompts",
+        RLOO,
+    ),
+    PanaceaSftTrainer: ("__init__ compute_loss", SFT),
+    SftCollator: ("torch_call", SFT),
     SoftLabelRewardTrainer: ("_set_signature_columns_if_needed compute_loss", SOFT),
     SoftLabelCollator: ("torch_call", SOFT),
     PanaceaModel: (
-        "_check_merge_allowed _check_new_adapter_config _create_and_replace _post_injection_hook "
-        "_pre_injection_hook _prepare_adapter_config forward prefix tuner_layer_cls "
-        "target_module_mapping",
+        "_check_merge_allowed _create_and_replace _post_injection_hook _pre_injection_hook "
+        "_prepare_adapter_config _remap_adapter_state_dict_for_load forward prefix "
+        "tuner_layer_cls target_module_mapping",
         TUNER,
     ),
     PanaceaLayer: (
-        "_move_adapter_to_device_of_base_layer adapter_layer_names other_param_names",
+        "_move_adapter_to_device_of_base_layer adapter_layer_names delete_adapter "
+        "other_param_names set_adapter",
         LAYER,
     ),
     PanaceaConfig: ("__post_init__ to_dict", "panacea_lib/adapter/config.py"),
     ProgressCallback: ("on_log on_step_end", "panacea_lib/trainers.py"),
+    FiniteGuard: ("on_pre_optimizer_step on_step_begin", GUARD),
+    ScaleCallback: ("on_log", "panacea_lib/training/logs.py"),
 }
 
 
@@ -186,6 +243,42 @@ def test_reward_batches_are_a_above_b():
     batch = RewardCollator(pad_token_id=0)(examples)
     assert batch["input_ids"].tolist() == [[1, 2], [4, 0], [3, 0], [0, 0]], f"look at {SOFT}"
     assert set(batch) == {"input_ids", "attention_mask"}, f"look at {SOFT}"
+
+
+def test_sft_batches_keep_the_labels_they_are_given():
+    examples = [
+        {"input_ids": [1, 2, 3], "labels": [-100, 2, 3]},
+        {"input_ids": [4, 5], "labels": [-100, 5]},
+    ]
+    batch = SftCollatorOfTrl(pad_token_id=0)(examples)
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, 5, 0]], f"look at {SFT}"
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]], f"look at {SFT}"
+    assert batch["labels"].tolist() == [[-100, 2, 3], [-100, 5, -100]], f"look at {SFT}"
+
+
+def test_sft_asks_these_questions_before_it_touches_the_data_or_scales_the_loss():
+    assert "loss_is_scaled_for_ga is not None" in inspect.getsource(Trainer.training_step), SFT
+    assert '"skip_prepare_dataset"' in inspect.getsource(SFTTrainer.__init__), SFT
+    assert '"sequential"' in inspect.getsource(Trainer._get_train_sampler), SFT
+
+
+def test_log_probs_are_asked_for_with_the_chunk_s_size_in_the_fifth_place():
+    """And what else is asked comes by name; ours counts on both."""
+    method = RLOOTrainer._get_per_token_logps_and_entropies
+    found = list(inspect.signature(method).parameters)
+    expected = "self model input_ids attention_mask logits_to_keep batch_size"
+    assert " ".join(found[:6]) == expected, f"look at {RLOO}"
+
+
+def test_what_a_rollout_carries_is_shuffled_and_split_with_it():
+    torch.manual_seed(0)
+    rows = torch.arange(6)
+    batch: Any = {"ids": rows, "preference": torch.stack([rows, rows], 1)}
+    shuffled: Any = shuffle_sequence_dict(batch)
+    parts: Any = split_tensor_dict(shuffled, 3)
+    assert [len(part["ids"]) for part in parts] == [2, 2, 2], f"look at {RLOO}"
+    for part in parts:
+        assert part["preference"][:, 0].tolist() == part["ids"].tolist(), f"look at {RLOO}"
 
 
 def tiny_llama() -> LlamaForCausalLM:
@@ -239,12 +332,71 @@ def test_checkpointing_goes_through_the_attribute_that_we_wrap():
     assert hasattr(PreTrainedModel, "activation_checkpointing_enable"), f"look at {TUNER}"
 
 
+def test_gradients_are_looked_at_before_the_step_that_would_use_them():
+    source = inspect.getsource(Trainer._run_epoch)
+    order = [
+        source.index(call)
+        for call in (
+            "on_step_begin(",
+            "training_step(",
+            "on_pre_optimizer_step(",
+            "optimizer.step()",
+        )
+    ]
+    assert order == sorted(order), f"look at {GUARD}"
+    source = inspect.getsource(Trainer.log)
+    assert source.index("log_history.append") < source.index("on_log("), (
+        "panacea_lib/training/logs.py"
+    )
+
+
 def test_a_checkpoint_s_state_is_written_last():
     """`last_complete_checkpoint` takes a folder with the state file for whole."""
     source = inspect.getsource(Trainer._save_checkpoint)
     written = ("self.save_model(", "_save_optimizer_and_scheduler(", "_save_rng_state(")
     order = [source.index(call) for call in (*written, "save_to_json(")]
     assert order == sorted(order), "look at panacea_lib/training/train.py"
+
+
+def tiny_adapted() -> PeftModel:
+    return get_peft_model(tiny_llama(), PanaceaConfig(dimensions=["a", "b"], r=2))
+
+
+def test_all_that_peft_loads_passes_the_tuner_s_check():
+    source = inspect.getsource(set_peft_model_state_dict)
+    assert "tuner_cls._remap_adapter_state_dict_for_load(" in source, f"look at {TUNER}"
+    with pytest.raises(ValueError, match="does not fit"):
+        set_peft_model_state_dict(tiny_adapted(), {})
+
+
+def test_transformers_loads_adapters_by_the_method_that_we_wrap():
+    theirs = inspect.unwrap(PeftAdapterMixin.load_adapter)
+    assert theirs is not PeftAdapterMixin.load_adapter, f"{LOAD} wraps it no more"
+    assert PreTrainedModel.load_adapter is PeftAdapterMixin.load_adapter, f"look at {LOAD}"
+    loading = inspect.getsource(PreTrainedModel.from_pretrained)
+    assert "model.load_adapter(" in loading, f"look at {LOAD}"
+    fields = {field.name for field in dataclasses.fields(LoadStateDictInfo)}
+    assert {"missing_keys", "unexpected_keys", "mismatched_keys"} <= fields, f"look at {LOAD}"
+    assert "return loading_info" in inspect.getsource(theirs), f"look at {LOAD}"
+
+
+def test_every_way_to_switch_goes_through_the_layers():
+    """The shared λ learns of the active adapter there, and nowhere else."""
+    model = tiny_adapted()
+    model.add_adapter("other", PanaceaConfig(dimensions=["c", "d"], r=2))
+    state = model.base_model.preference_state
+    inner = model.get_base_model()
+    switches: list[Callable[[], Any]] = [
+        lambda: model.set_adapter("other"),
+        lambda: model.base_model.set_adapter("default"),
+        lambda: PeftAdapterMixin.set_adapter(inner, "other"),
+        lambda: model.delete_adapter("other"),
+    ]
+    inner._hf_peft_config_loaded = True  # as if transformers had loaded them
+    for switch, expected in zip(switches, ("other", "default", "other", "default"), strict=True):
+        switch()
+        assert state.active == [expected], f"look at {LAYER}"
+    assert list(state.adapters) == ["default"], f"look at {LAYER}"
 
 
 def test_four_bit_layers_have_the_switch_that_we_turn_off():

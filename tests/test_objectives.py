@@ -9,9 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import BETA
 
-from panacea_lib.problem import PreferenceSampling
-from panacea_lib.training.objectives import linear_dpo_loss, reward_distillation_loss
+from panacea_lib.problem_training import PreferenceSampling, Scalarization
+from panacea_lib.training.objectives import (
+    by_dimension,
+    conflict,
+    distillation_losses,
+    distillation_slopes,
+    dpo_losses,
+    dpo_slopes,
+)
 from panacea_lib.training.preferences import draw_preference, draw_preferences
+from panacea_lib.training.scalarization import scalarize
 
 SOME_VERTICES = PreferenceSampling(vertex_probability=0.25)
 NO_VERTEX = PreferenceSampling(vertex_probability=0.0)
@@ -92,13 +100,19 @@ FULL = torch.ones(2)
 NAN = float("nan")
 
 
+def linear_dpo(margin, label, preference, coverage):
+    """The loss, and the mean losses of the dimensions, as the trainer puts them together."""
+    losses = dpo_losses(margin, label) / coverage
+    return scalarize(losses, preference, Scalarization()), losses.detach().mean(0)
+
+
 def cross_entropy(margin: float, p: float) -> float:
     return p * math.log1p(math.exp(-margin)) + (1 - p) * math.log1p(math.exp(margin))
 
 
 def test_the_dpo_loss_is_the_weighted_cross_entropy():
     label = torch.tensor([[1.0, 0.0], [0.5, 1.0], [0.0, 2 / 3], [1.0, 1.0]])
-    loss, parts = linear_dpo_loss(MARGIN, label, PREFERENCE, FULL)
+    loss, parts = linear_dpo(MARGIN, label, PREFERENCE, FULL)
     table = [
         [cross_entropy(m, p) for p in row]
         for m, row in zip(MARGIN.tolist(), label.tolist(), strict=True)
@@ -109,23 +123,23 @@ def test_the_dpo_loss_is_the_weighted_cross_entropy():
 
 def test_turning_a_pair_round_changes_nothing():
     label = torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
-    one, _ = linear_dpo_loss(MARGIN, label, PREFERENCE, FULL)
-    other, _ = linear_dpo_loss(-MARGIN, 1 - label, PREFERENCE, FULL)
+    one, _ = linear_dpo(MARGIN, label, PREFERENCE, FULL)
+    other, _ = linear_dpo(-MARGIN, 1 - label, PREFERENCE, FULL)
     assert one.item() == pytest.approx(other.item(), rel=1e-6)
 
 
 def test_unknown_labels_contribute_nothing_and_have_no_gradient():
     label = torch.tensor([[1.0, NAN], [0.0, 1.0], [NAN, NAN], [1.0, NAN]])
     margin = MARGIN.clone().requires_grad_()
-    loss, parts = linear_dpo_loss(margin, label, PREFERENCE, FULL)
+    loss, parts = linear_dpo(margin, label, PREFERENCE, FULL)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(parts).all()
     assert margin.grad is not None and torch.isfinite(margin.grad).all()
     assert margin.grad[2] == 0, "a row that nobody labelled"
     assert margin.grad[3] == 0, "a row whose λ weighs only what nobody labelled"
     assert margin.grad[0] != 0
-    alone, _ = linear_dpo_loss(MARGIN[:1], label[:1], PREFERENCE[:1], FULL)
-    second, _ = linear_dpo_loss(MARGIN[1:2], label[1:2], PREFERENCE[1:2], FULL)
+    alone, _ = linear_dpo(MARGIN[:1], label[:1], PREFERENCE[:1], FULL)
+    second, _ = linear_dpo(MARGIN[1:2], label[1:2], PREFERENCE[1:2], FULL)
     assert loss.item() == pytest.approx((alone + second).item() / 4, rel=1e-6)
 
 
@@ -135,28 +149,40 @@ def test_division_by_coverage_gives_a_sparse_dimension_its_weight_back():
     sparse = label.clone()
     sparse[::2, 1] = NAN
     margin = torch.full((4,), 0.7)
-    dense, _ = linear_dpo_loss(margin, label, PREFERENCE[2:3].expand(4, 2), FULL)
-    again, parts = linear_dpo_loss(
+    dense, _ = linear_dpo(margin, label, PREFERENCE[2:3].expand(4, 2), FULL)
+    again, parts = linear_dpo(
         margin, sparse, PREFERENCE[2:3].expand(4, 2), torch.tensor([1.0, 0.5])
     )
     assert again.item() == pytest.approx(dense.item(), rel=1e-6)
     assert parts.tolist() == pytest.approx([cross_entropy(0.7, 1), cross_entropy(0.7, 0)], rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), m=st.integers(2, 10), off=st.floats(0.01, 5), up=st.booleans())
-def test_distillation_is_least_at_the_exact_implicit_reward_and_nowhere_else(seed, m, off, up):
+KINDS = st.sampled_from(["squared", "logistic"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    m=st.integers(2, 10),
+    off=st.floats(0.01, 5),
+    up=st.booleans(),
+    kind=KINDS,
+)
+def test_distillation_is_least_at_the_exact_implicit_reward_and_nowhere_else(
+    seed, m, off, up, kind
+):
     generator = torch.Generator().manual_seed(seed)
     delta = torch.randn(6, m, generator=generator)
     preference = torch.softmax(torch.randn(6, m, generator=generator), dim=1)
     exact = (preference * delta).sum(1).requires_grad_()
-    least, parts = reward_distillation_loss(exact, delta, preference)
+    rows = distillation_losses(exact, delta, preference, kind)
+    least, parts = rows.mean(), by_dimension(rows.detach(), preference)
     least.backward()
     assert exact.grad is not None and exact.grad.abs().max() < 1e-6
     assert parts.shape == (m,) and torch.isfinite(parts).all()
     wrong = exact.detach().clone()
     wrong[seed % 6] += off if up else -off
-    assert reward_distillation_loss(wrong, delta, preference)[0] > least
+    assert distillation_losses(wrong, delta, preference, kind).mean() > least
 
 
 def test_distillation_at_the_optimum_is_zero_by_the_definition_of_the_optimum():
@@ -168,5 +194,48 @@ def test_distillation_at_the_optimum_is_zero_by_the_definition_of_the_optimum():
     log_best = torch.log_softmax(log_ref + reward @ preference / BETA, 0)
     a, b = torch.triu_indices(5, 5, offset=1)
     margin = BETA * ((log_best - log_ref)[a] - (log_best - log_ref)[b])
-    loss, _ = reward_distillation_loss(margin, reward[a] - reward[b], preference.expand(len(a), 2))
-    assert loss.item() == pytest.approx(0, abs=1e-10)
+    delta, each = reward[a] - reward[b], preference.expand(len(a), 2)
+    assert distillation_losses(margin, delta, each, "squared").max() < 1e-9
+    target = (each * delta).sum(1).sigmoid()
+    entropy = -(target * target.log() + (1 - target) * (1 - target).log())
+    logistic = distillation_losses(margin, delta, each, "logistic")
+    assert logistic.tolist() == pytest.approx(entropy.tolist(), rel=1e-5), "no less is possible"
+
+
+def test_logistic_distillation_at_a_vertex_is_dpo_with_soft_labels():
+    delta = torch.tensor([[0.4, -3.0], [-2.0, 1.0], [0.0, 0.2], [5.0, -1.0]])
+    for i in range(2):
+        vertex = torch.eye(2)[i].expand(4, 2)
+        dpo = dpo_losses(MARGIN, delta.sigmoid())[:, i]
+        found = distillation_losses(MARGIN, delta, vertex, "logistic")
+        assert found.tolist() == pytest.approx(dpo.tolist(), rel=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), m=st.integers(2, 6), kind=KINDS)
+def test_slopes_are_the_derivatives_of_the_losses(seed, m, kind):
+    generator = torch.Generator().manual_seed(seed)
+    margin = torch.randn(5, generator=generator, dtype=torch.float64).requires_grad_()
+    delta = torch.randn(5, m, generator=generator, dtype=torch.float64)
+    label = delta.sigmoid().masked_fill(torch.rand(5, m, generator=generator) < 0.3, NAN)
+    for i in range(m):
+        vertex = torch.eye(m, dtype=torch.float64)[i].expand(5, m)
+        (found,) = torch.autograd.grad(dpo_losses(margin, label)[:, i].sum(), margin)
+        torch.testing.assert_close(dpo_slopes(margin.detach(), label)[:, i], found)
+        loss = distillation_losses(margin, delta, vertex, kind).sum()
+        (found,) = torch.autograd.grad(loss, margin)
+        torch.testing.assert_close(distillation_slopes(margin.detach(), delta, kind)[:, i], found)
+
+
+def test_dimensions_that_want_the_opposite_conflict_wholly():
+    slopes = torch.tensor([[1.0, -2.0, 0.0], [3.0, -6.0, 0.0], [0.0, 0.0, 4.0]])
+    cosines = conflict(slopes)
+    assert cosines[0].tolist() == pytest.approx([1, -1, 0])
+    assert cosines[2].tolist() == pytest.approx([0, 0, 1])
+
+
+def test_losses_are_attributed_by_weight():
+    losses = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    assert by_dimension(losses, PREFERENCE).tolist() == pytest.approx(
+        [(1 + 0.25 * 2 + 0.5 * 4) / 1.75, (0.75 * 2 + 0.5 * 4 + 8) / 2.25]
+    )

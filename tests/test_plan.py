@@ -71,18 +71,20 @@ GOLDEN = {
     "reward_models/harmlessness": "b0444fcfac85",
     "response_rewards/helpfulness": "9a30ce673cc4",
     "response_rewards/harmlessness": "afeb3b89f3bf",
-    "panacea_policy/panacea": "88b63adb3cf8",
-    "baseline_policies/panacea_dpo": "773c9c0d1e17",
-    "baseline_policies/rewarded_soups": "07b9cf69e613",
+    "panacea_policy/panacea": "9031c7548fc0",
+    "baseline_policies/panacea_dpo": "9a369beb8ded",
+    "baseline_policies/rewarded_soups": "ddc5a797f16f",
     "generations/reference": "190b335aed1c",
-    "generations/panacea": "154f6f87178e",
-    "generations/panacea_dpo": "c9c8a3118fc4",
-    "generations/rewarded_soups": "f5b89c8a4546",
-    "pareto_front": "c544791c95c1",
-    "report": "d053794c9c4f",
+    "generations/panacea": "d928a5d34368",
+    "generations/panacea_dpo": "f9a486b29fe4",
+    "generations/rewarded_soups": "c03dabf6fb6f",
+    "pareto_front": "e0d99fb4d161",
+    "report": "ea90a1771135",
 }
 GENERATIONS = {"reference", "panacea", "panacea_dpo", "rewarded_soups"}
 POLICIES = {"panacea_policy", "baseline_policies/panacea_dpo", "baseline_policies/rewarded_soups"}
+SOUPS = {"baseline_policies/rewarded_soups", "generations/rewarded_soups"}
+DPO = {"baseline_policies/panacea_dpo", "generations/panacea_dpo"} | SOUPS
 ANSWERS = {f"generations/{method}" for method in GENERATIONS}
 END = {"pareto_front", "report"}
 REWARDS = {"reward_models", "response_rewards"}
@@ -143,6 +145,14 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"evaluation.samples": 5}, ANSWERS | END),
         ({"training.steps": 50}, POLICIES | ANSWERS - {"generations/reference"} | END),
         ({"training.method": "dpo"}, {"panacea_policy", "generations/panacea"} | END),
+        (
+            {"training.distillation_loss": "logistic"},
+            {"panacea_policy", "generations/panacea"} | END,
+        ),
+        ({"training.rollouts": {"group": 4}}, set()),
+        ({"training.scalarization": {"temperature": 0.2}}, DPO | END),
+        ({"baselines.objective": "reward_distillation"}, SOUPS | END),
+        ({"baselines.preferences": [[0.5, 0.5]]}, END),
         ({"beta": 0.4}, POLICIES | ANSWERS - {"generations/reference"} | END),
         ({"baselines": {"methods": ["dpo"]}}, END),
         (

@@ -22,12 +22,16 @@ from panacea_lib.models.chat import decode_responses, encode_prompts, encode_res
 from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_policy
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import load_problem
+from panacea_lib.rewards.judge import WorldRewards
 from panacea_lib.trainers import TrainResult
 from panacea_lib.training import train_policy
 from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.workspace import Workspace
 
-METHODS = ["panacea", "panacea_dpo", "rewarded_soups"]
+ON_PAIRS = ["panacea", "panacea_dpo", "rewarded_soups", "mod"]
+ON_PAIRS += ["lora_per_preference", "prompt_conditioned"]
+METHODS = [*ON_PAIRS, "panacea_sft", "panacea_rloo"]
+WORLD = WorldRewards(dimensions=DIMENSIONS, mean=[1.0, 0.5], scale=[2.0, 0.5])
 STEPS = 24
 PROMPT = "how do i bake bread today"
 ANSWER = "sure : mix flour , knead dough ."
@@ -38,6 +42,8 @@ def problem() -> Problem:
     """`tiny`, with a short training at a rate that shows."""
     loaded = load_problem(TESTS / "problems" / "tiny.yaml")
     changes = {"steps": STEPS, "batch_size": 8, "learning_rate": 5e-2}
+    known = {"preferences": [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]}
+    loaded = loaded.model_copy(update={"baselines": loaded.baselines.model_copy(update=known)})
     return loaded.model_copy(update={"training": loaded.training.model_copy(update=changes)})
 
 
@@ -51,7 +57,8 @@ def trained(problem, tmp_path_factory) -> Trained:
     for method in METHODS:
         folder, working = (tmp_path_factory.mktemp(f"{method}-{kind}") for kind in "ab")
         table = pa.table(small_pairs())
-        result = train_policy(problem, method, small_base(), table, folder, working, seed=0)
+        how = {"seed": 0, "rewards": WORLD}
+        result = train_policy(problem, method, small_base(), table, folder, working, **how)
         found[method] = (folder, working, result)
     return found
 
@@ -66,8 +73,11 @@ def logprob(policy, preference: list[float] | None) -> float:
     prompts = encode_prompts(policy.tokenizer, [PROMPT])
     responses = encode_responses(policy.tokenizer, [ANSWER])
     rows = torch.tensor([preference or [1.0, 0.0]])
-    with policy.under(rows) if preference else policy.as_reference():
-        return sequence_logprobs(policy.model, policy.tokenizer, prompts, responses).item()
+    if preference is None:
+        with policy.as_reference():
+            return sequence_logprobs(policy.model, policy.tokenizer, prompts, responses).item()
+    with policy.under(rows):
+        return policy.logprobs(prompts, responses).item()
 
 
 # ---- training the policies of a problem
@@ -75,11 +85,15 @@ def logprob(policy, preference: list[float] | None) -> float:
 
 def test_the_methods_cost_alike_and_say_so(trained):
     for method, (_, _, result) in trained.items():
-        assert result.details["steps"] == STEPS, f"{method}: the soups share the steps out"
+        assert result.details["steps"] == STEPS, f"{method}: its adapters share the steps out"
         assert result.details["trained_parameters"] == result.details["stored_parameters"] > 0
         assert all(math.isfinite(row["value"]) for row in result.curves)
-    tokens = [result.details["tokens"] for _, _, result in trained.values()]
+    tokens = [trained[method][2].details["tokens"] for method in ON_PAIRS]
+    tokens[ON_PAIRS.index("prompt_conditioned")] -= STEPS * 8 * 2 * 2  # the words of λ
     assert max(tokens) < 1.05 * min(tokens)  # the pairs that are drawn differ in length
+    answers = trained["panacea_sft"][2].details["tokens"]
+    assert answers == pytest.approx(tokens[0] / 2, rel=0.1), "one answer of each pair"
+    assert 0 < trained["panacea_rloo"][2].details["tokens"] < tokens[0]
     soups = trained["rewarded_soups"][2]
     of_loss = {row["dimension"] for row in soups.curves if row["metric"] == "loss"}
     assert of_loss == {"", *DIMENSIONS}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from small_models import MODEL, small_base, small_pairs, texts_of
 
 from panacea_lib.models.chat import encode_prompts, encode_responses
-from panacea_lib.problem import RewardTraining
+from panacea_lib.problem_training import RewardTraining
 from panacea_lib.rewards import score
 from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.rewards.score import reward_model_metrics, score_responses

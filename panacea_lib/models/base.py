@@ -10,7 +10,8 @@ import torch
 
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.models.scratch import train_scratch_model
-from panacea_lib.problem import PretrainedModel, Quantization, ScratchModel
+from panacea_lib.problem import PretrainedModel, ScratchModel
+from panacea_lib.problem_types import Quantization
 from panacea_lib.trainers import StepListener, TrainResult
 
 POINTER = "pretrained.json"

@@ -5,6 +5,7 @@ So a problem runs end to end with nothing downloaded. The loop is `transformers.
 
 from collections.abc import Sequence
 from pathlib import Path
+from string import digits
 from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
@@ -22,7 +23,10 @@ _TEMPLATE = (
 
 def build_tokenizer(config: ScratchModel, texts: Sequence[str]) -> Tokenizer:
     """A word-level or byte-level BPE tokenizer of at most `vocab_size` entries, with a chat
-    template of two roles."""
+    template of two roles.
+
+    Each digit is a token, whether or not the texts have it: preferences are spelled in digits.
+    """
     from tokenizers import Tokenizer as RawTokenizer
     from tokenizers import decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +35,9 @@ def build_tokenizer(config: ScratchModel, texts: Sequence[str]) -> Tokenizer:
     if config.tokenizer == "words":
         raw = RawTokenizer(models.WordLevel(unk_token="<unk>"))
         raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore
-        trainer = trainers.WordLevelTrainer(vocab_size=config.vocab_size, special_tokens=special)
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=config.vocab_size - len(digits), special_tokens=special
+        )
     else:
         raw = RawTokenizer(models.BPE())
         raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
@@ -43,6 +49,11 @@ def build_tokenizer(config: ScratchModel, texts: Sequence[str]) -> Tokenizer:
             show_progress=False,
         )
     raw.train_from_iterator(texts, trainer)
+    if config.tokenizer == "words":
+        words = raw.get_vocab()
+        for digit in digits:
+            words.setdefault(digit, len(words))
+        raw.model = models.WordLevel(words, unk_token="<unk>")  # pyright: ignore
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, padding_side="left", clean_up_tokenization_spaces=False, **_SPECIAL
     )

@@ -1,5 +1,7 @@
 """Scores of a reward model, and how good they are on held-out pairs."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,45 @@ import torch
 from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.intervals import wilson_interval
 from panacea_lib.models.chat import encode_prompts, encode_responses
-from panacea_lib.problem import Quantization
+from panacea_lib.problem_types import Quantization
 from panacea_lib.rewards.train import load_classifier, truncate
 from panacea_lib.trainers import StepListener
+
+
+class RewardModels:
+    """The reward models of some dimensions on one base model, loaded once."""
+
+    def __init__(
+        self, base_folder: Path, quantization: Quantization, folders: list[Path], max_length: int
+    ) -> None:
+        from peft import PeftModel
+
+        base, self._tokenizer = load_classifier(base_folder, quantization)
+        self._max_length = max_length
+        self._names = [str(i) for i in range(len(folders))]
+        # One base with an adapter and a score head per dimension.
+        self._model: Any = PeftModel.from_pretrained(base, str(folders[0]), self._names[0])
+        for name, folder in zip(self._names[1:], folders[1:], strict=True):
+            self._model.load_adapter(str(folder), name)
+        self._model.eval()
+
+    def scores(
+        self, prompts: list[str], responses: list[str], on_step: StepListener | None = None
+    ) -> np.ndarray:
+        """Raw scores of the responses, one prompt beside each; shape (N, m), in the folders' order.
+
+        Batches hold rows of like length.
+        """
+        prompt_ids = encode_prompts(self._tokenizer, prompts)
+        response_ids = encode_responses(self._tokenizer, responses)
+        rows = [
+            truncate(p, r, self._max_length) for p, r in zip(prompt_ids, response_ids, strict=True)
+        ]
+        columns = []
+        for name in self._names:
+            self._model.set_adapter(name)
+            columns.append(_score_rows(self._model, self._tokenizer.pad_token_id, rows, on_step))
+        return np.stack(columns, axis=1)
 
 
 def score_responses(
@@ -23,20 +61,23 @@ def score_responses(
     responses: list[str],
     on_step: StepListener | None = None,
 ) -> np.ndarray:
-    """Raw scores of the responses, one prompt beside each; shape (N,).
+    """Raw scores of one reward model, one prompt beside each response; shape (N,).
 
-    Equal (prompt, response) texts are scored once. Batches hold rows of like length.
+    Equal (prompt, response) texts are scored once.
     """
-    from peft import PeftModel
+    model = RewardModels(base_folder, quantization, [reward_folder], max_length)
+    score = partial(model.scores, on_step=on_step)
+    return once_each(score, prompts, responses)[:, 0]
 
-    model, tokenizer = load_classifier(base_folder, quantization)
-    model = PeftModel.from_pretrained(model, str(reward_folder)).eval()
-    unique = {pair: i for i, pair in enumerate(dict.fromkeys(zip(prompts, responses, strict=True)))}
-    prompt_ids = encode_prompts(tokenizer, [prompt for prompt, _ in unique])
-    response_ids = encode_responses(tokenizer, [response for _, response in unique])
-    rows = [truncate(p, r, max_length) for p, r in zip(prompt_ids, response_ids, strict=True)]
-    scores = _score_rows(model, tokenizer.pad_token_id, rows, on_step)
-    return scores[[unique[pair] for pair in zip(prompts, responses, strict=True)]]
+
+def once_each(
+    score: Callable[[list[str], list[str]], np.ndarray], prompts: list[str], responses: list[str]
+) -> np.ndarray:
+    """score(prompts, responses), (N, m), with equal (prompt, response) texts scored once."""
+    pairs = list(zip(prompts, responses, strict=True))
+    unique = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    scores = score([prompt for prompt, _ in unique], [response for _, response in unique])
+    return scores[[unique[pair] for pair in pairs]]
 
 
 @torch.inference_mode()

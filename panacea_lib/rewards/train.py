@@ -7,7 +7,8 @@ from typing import Any
 
 from panacea_lib.models.base import model_source, quantized_loading, settle
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
-from panacea_lib.problem import Quantization, RewardTraining
+from panacea_lib.problem_training import RewardTraining
+from panacea_lib.problem_types import Quantization
 from panacea_lib.trainers import (
     ProgressCallback,
     StepListener,

@@ -1,4 +1,4 @@
-"""Losses on pairs: how the m dimensions of preference become one number per row.
+"""Losses on pairs, per row and dimension.
 
 margin: β·Δlog(π/π_ref) of response a less response b, shape (B,): the implicit reward difference.
 label: P(a preferred over b), shape (B, m), NaN where unknown.
@@ -6,9 +6,13 @@ reward_delta: normalised r(a) − r(b), shape (B, m).
 preference: λ, shape (B, m).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+DistillationLoss = Literal["squared", "logistic"]
 
 
 def dpo_losses(margin: Tensor, label: Tensor) -> Tensor:
@@ -24,27 +28,48 @@ def dpo_losses(margin: Tensor, label: Tensor) -> Tensor:
     return losses * known
 
 
-def linear_dpo_loss(
-    margin: Tensor, label: Tensor, preference: Tensor, coverage: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Σᵢ λᵢ · lossᵢ / coverageᵢ, averaged over the batch (arXiv 2402.02030, eq. 5, linear).
+def dpo_slopes(margin: Tensor, label: Tensor) -> Tensor:
+    """∂`dpo_losses`/∂margin, shape (B, m)."""
+    return (margin.sigmoid()[:, None] - label).nan_to_num()
 
-    coverage: the share of the training set that dimension i labels, shape (m,), fixed, so that λ
-    keeps its meaning where labels are sparse. Returns the loss and the m mean losses.
+
+def distillation_losses(
+    margin: Tensor, reward_delta: Tensor, preference: Tensor, kind: DistillationLoss
+) -> Tensor:
+    """How far the margin is from λ·Δr, per row, shape (B,).
+
+    squared   (margin − λ·Δr)²
+    logistic  the cross entropy of σ(margin) against the soft label σ(λ·Δr)
+
+    Both are least where margin = λ·Δr. That holds for every pair at the optimum of the
+    KL-regularised objective: π*_λ ∝ π_ref·exp(λ·r/β) is the policy whose implicit reward
+    differences are λ·Δr (arXiv 2305.18290, eq. 5).
     """
-    losses = dpo_losses(margin, label) / coverage
-    return (preference * losses).sum(1).mean(), losses.detach().mean(0)
+    target = (preference * reward_delta).sum(1)
+    if kind == "squared":
+        return (margin - target) ** 2
+    return F.binary_cross_entropy_with_logits(margin, target.sigmoid(), reduction="none")
 
 
-def reward_distillation_loss(
-    margin: Tensor, reward_delta: Tensor, preference: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(margin − λ·Δr)², averaged over the batch.
+def distillation_slopes(margin: Tensor, reward_delta: Tensor, kind: DistillationLoss) -> Tensor:
+    """∂`distillation_losses`/∂margin if λ were each of the vertices, shape (B, m)."""
+    margin = margin[:, None]
+    if kind == "squared":
+        return 2 * (margin - reward_delta)
+    return margin.sigmoid() - reward_delta.sigmoid()
 
-    Its minimum is the optimum of the KL-regularised objective: π*_λ ∝ π_ref·exp(λ·r/β) is the
-    policy whose implicit reward differences are λ·Δr for every pair (arXiv 2305.18290, eq. 5).
-    Returns the loss and, per dimension, the squared error attributed by λ, shape (m,).
-    """
-    error = (margin - (preference * reward_delta).sum(1)) ** 2
+
+def by_dimension(losses: Tensor, preference: Tensor) -> Tensor:
+    """Losses of rows (B,) attributed to the dimensions by λ: their weighted means, shape (m,)."""
     weight = preference.sum(0).clamp(min=1e-6)
-    return error.mean(), ((preference * error[:, None]).sum(0) / weight).detach()
+    return (preference * losses[:, None]).sum(0) / weight
+
+
+def conflict(slopes: Tensor) -> Tensor:
+    """The cosine between each two dimensions' gradients with respect to the margins: (m, m).
+
+    slopes: (B, m). −1 where two dimensions push every pair in opposite directions, 1 where they
+    agree. It is the conflict before the network: it costs no backward pass.
+    """
+    directions = F.normalize(slopes, dim=0)
+    return directions.T @ directions

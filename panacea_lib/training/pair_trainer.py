@@ -1,10 +1,12 @@
 """TRL's DPO trainer, taught to see m dimensions and a preference vector per row.
 
 TRL does the batching, the schedule and the checkpoints; one override of its loss (`_compute_loss`,
-private: `tests/test_contracts.py` watches it) does the rest.
+private: `tests/test_contracts.py` watches it) does the rest: DPO and reward distillation, on a
+Panacea adapter, on a plain LoRA for one λ, and on a LoRA that is told λ in words.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +15,22 @@ from torch import Tensor
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
-from panacea_lib.problem import Method, PreferenceSampling
+from panacea_lib.models.chat import Tokenizer
+from panacea_lib.prompt_preference import digit_ids, levels
 from panacea_lib.trainers import keep_trained_in_float32
-from panacea_lib.training.objectives import linear_dpo_loss, reward_distillation_loss
-from panacea_lib.training.preferences import draw_preferences
+from panacea_lib.training.config import TrainConfig
+from panacea_lib.training.guard import FiniteGuard
+from panacea_lib.training.objectives import (
+    by_dimension,
+    conflict,
+    distillation_losses,
+    distillation_slopes,
+    dpo_losses,
+    dpo_slopes,
+)
+from panacea_lib.training.pair_data import pair_dataset, tokens_of
+from panacea_lib.training.preferences import PreferenceDraws
+from panacea_lib.training.scalarization import scalarize
 
 EXTRA_COLUMNS = ("row", "label", "reward_delta")
 
@@ -35,39 +49,37 @@ class PairCollator(DataCollatorForPreference):
 
 
 class PanaceaPairTrainer(DPOTrainer):
-    """Trains a Panacea adapter, or a plain LoRA at a fixed λ, on pairs of responses a and b.
+    """Trains one adapter on pairs of responses a and b, by the method of `config`.
 
-    The dataset holds token ids (`prompt_ids`, `chosen_ids` = a, `rejected_ids` = b), `row`,
-    `label` (m, NaN unknown), `reward_delta` (m), and the reference policy's log probabilities as
-    TRL names them (`ref_chosen_logps`, `ref_rejected_logps`). `fixed_preference` (m,) replaces the
-    draws, and then the model is called without λ: that is how the LoRA baselines are trained.
+    The dataset is that of `pair_dataset`: token ids (`prompt_ids`, `chosen_ids` = a,
+    `rejected_ids` = b), `row`, `label` (m, NaN unknown), `reward_delta` (m), and the reference
+    policy's log probabilities as TRL names them. Only a Panacea adapter is called with λ.
     """
 
     model: Any  # transformers' annotation allows None; a trainer that was built has one
 
     def __init__(
-        self,
-        *,
-        method: Method,
-        dimensions: list[str],
-        preferences: PreferenceSampling,
-        fixed_preference: list[float] | None,
-        args: DPOConfig,
-        train_dataset: Dataset,
-        **kwargs: Any,
+        self, *, config: TrainConfig, args: DPOConfig, train_dataset: Dataset, **kwargs: Any
     ) -> None:
         label = torch.tensor(train_dataset["label"])
         coverage = (~label.isnan()).float().mean(0)
-        if method == "dpo" and bool((coverage == 0).any()):
-            bare = [name for name, share in zip(dimensions, coverage, strict=True) if share == 0]
+        names = config.dimensions
+        if config.method == "dpo" and bool((coverage == 0).any()):
+            bare = [name for name, share in zip(names, coverage, strict=True) if share == 0]
             raise ValueError(f"no label on {bare}: DPO cannot learn a dimension nobody labelled")
-        self._method: Method = method
-        self._dimensions = dimensions
-        self._preferences = preferences
-        self._fixed_preference = fixed_preference
+        self._config = config
+        self._draws = PreferenceDraws.of_training(config)
         self._coverage = coverage
         super().__init__(args=args, train_dataset=train_dataset, **kwargs)
+        self._guard = FiniteGuard(Path(str(self.args.output_dir)))
+        self.add_callback(self._guard)
         keep_trained_in_float32(self.model)
+
+    def tokens_seen(self) -> int:
+        """Tokens of both responses and their prompts, over all steps, padding not counted."""
+        rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        steps = self.state.global_step * self.args.world_size
+        return round(tokens_of(self.train_dataset) * rows * steps)  # type: ignore[arg-type]
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # tokenised already, by the functions that generation uses
@@ -77,52 +89,97 @@ class PanaceaPairTrainer(DPOTrainer):
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *EXTRA_COLUMNS]))
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        preference = self._preference_of(inputs["row"])
-        keywords = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-        if self._fixed_preference is None:  # the batch is [a; b], so λ is stacked twice
-            keywords["preference"] = torch.cat([preference, preference])
+        preference = self._draws.of(self.state.global_step, inputs["row"])
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-        outputs = model(**keywords, labels=labels, use_cache=False, fused_lm_head=True)
+        asked = self._under(preference, inputs["input_ids"])
+        outputs = model(
+            **asked,
+            attention_mask=inputs["attention_mask"],
+            labels=labels,
+            use_cache=False,
+            fused_lm_head=True,
+        )
         logp_a, logp_b = outputs.log_probs.sum(1).chunk(2)
-        log_ratio = (logp_a - inputs["ref_chosen_logps"]) - (logp_b - inputs["ref_rejected_logps"])
-        margin = self.beta * log_ratio
-        if self._method == "dpo":
-            coverage = self._coverage.to(margin.device)
-            loss, per_dimension = linear_dpo_loss(margin, inputs["label"], preference, coverage)
-        else:
-            loss, per_dimension = reward_distillation_loss(
-                margin, inputs["reward_delta"], preference
-            )
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss is {loss.item()} at step {self.state.global_step}, rows "
-                f"{inputs['row'].tolist()[:8]}...: lower the learning rate, or look at these rows"
-            )
-        self._record(margin.detach(), inputs, per_dimension)
+        gain_a, gain_b = logp_a - inputs["ref_chosen_logps"], logp_b - inputs["ref_rejected_logps"]
+        margin = self.beta * (gain_a - gain_b)
+        loss, per_dimension, slopes = self._objective(margin, inputs, preference)
+        self._guard.check(loss, inputs)
+        self._record_conflict(slopes)
+        self._record(margin.detach(), inputs, per_dimension.detach())
+        # Of the data's answers: KL(π_ref‖π) in expectation where the reference policy gave them.
+        self._log("kl", -torch.cat([gain_a, gain_b]).mean().item())
         return (loss, outputs) if return_outputs else loss
 
-    def _preference_of(self, row: Tensor) -> Tensor:
-        """λ of each row of the batch, shape (B, m), float32."""
-        if self._fixed_preference is not None:
-            return torch.tensor(self._fixed_preference, device=row.device).expand(len(row), -1)
-        drawn = draw_preferences(
-            self._preferences,
-            len(self._dimensions),
-            self.args.seed,
-            self.state.global_step,
-            row.tolist(),
-        )
-        return torch.tensor(drawn, dtype=torch.float32, device=row.device)
+    def _under(self, preference: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
+        """How the model is asked for λ (B, m); the batch is [a; b], so λ is stacked twice."""
+        both = torch.cat([preference, preference])
+        if self._config.adapter == "panacea":
+            return {"input_ids": input_ids, "preference": both}
+        if self._config.adapter == "lora":
+            return {"input_ids": input_ids}
+        tokenizer: Any = self.processing_class
+        begin = (input_ids[:, :1] == (tokenizer.bos_token_id or -1)).long()
+        places = begin + torch.arange(both.shape[1], device=input_ids.device)
+        words = digit_ids(tokenizer).to(input_ids)[levels(both)]
+        return {"input_ids": input_ids.scatter(1, places, words)}
+
+    def _objective(
+        self, margin: Tensor, inputs: dict[str, Any], preference: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, the m mean losses, and what each dimension alone asks of the margins (B, m)."""
+        numbers = self._config.training
+        if self._config.method == "dpo":
+            label = inputs["label"]
+            losses = dpo_losses(margin, label) / self._coverage.to(margin.device)
+            slopes = dpo_slopes(margin.detach(), label)
+            return scalarize(losses, preference, numbers.scalarization), losses.mean(0), slopes
+        delta, kind = inputs["reward_delta"], numbers.distillation_loss
+        losses = distillation_losses(margin, delta, preference, kind)
+        slopes = distillation_slopes(margin.detach(), delta, kind)
+        return losses.mean(), by_dimension(losses, preference), slopes
+
+    def _log(self, name: str, value: float) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(value)
 
     def _record(self, margin: Tensor, inputs: dict[str, Any], per_dimension: Tensor) -> None:
         """Per dimension: the loss, and the margin and accuracy towards the labelled side."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
         sign = (inputs["label"] - 0.5).nan_to_num().sign()
         decided = sign.abs().sum(0)
         hits = ((margin[:, None] * sign) > 0).float().sum(0)
         towards = (margin[:, None] * sign).sum(0)
-        for i, name in enumerate(self._dimensions):
-            metrics[f"loss/{name}"].append(per_dimension[i].item())
+        for i, name in enumerate(self._config.dimensions):
+            self._log(f"loss/{name}", per_dimension[i].item())
             if decided[i] > 0:
-                metrics[f"accuracy/{name}"].append((hits[i] / decided[i]).item())
-                metrics[f"margin/{name}"].append((towards[i] / decided[i]).item())
+                self._log(f"accuracy/{name}", (hits[i] / decided[i]).item())
+                self._log(f"margin/{name}", (towards[i] / decided[i]).item())
+
+    def _record_conflict(self, slopes: Tensor) -> None:
+        cosines = conflict(slopes).tolist()
+        names = self._config.dimensions
+        for i, name in enumerate(names):
+            for j in range(i):
+                self._log(f"gradient_cosine/{names[j]}/{name}", cosines[i][j])
+
+
+def build_pair_trainer(
+    config: TrainConfig,
+    model: Any,
+    tokenizer: Tokenizer,
+    arguments: dict[str, Any],
+    peft_config: Any,
+    callbacks: list[Any],
+) -> PanaceaPairTrainer:
+    """A trainer of `config` on the bare base `model`; `arguments` go to TRL's configuration.
+
+    ValueError where there is nothing to train on, or a dimension has no label for DPO.
+    """
+    return PanaceaPairTrainer(
+        config=config,
+        model=model,
+        args=DPOConfig(beta=config.beta, **arguments),
+        train_dataset=pair_dataset(config, model, tokenizer),
+        processing_class=tokenizer,
+        data_collator=PairCollator(tokenizer.pad_token_id, max_length=config.max_length),
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )

@@ -1,50 +1,75 @@
 """The policies of a problem, by the name of their method.
 
-panacea         the adapter, with the problem's own training method
-panacea_dpo     the adapter, with the paper's recipe: linear scalarization of DPO losses
-rewarded_soups  one LoRA per dimension with DPO, weights interpolated at inference
-                (arXiv 2306.04488); the steps are shared out, so all three cost the same
+panacea                the adapter, with the problem's own training method
+panacea_dpo            the adapter, with the paper's recipe: linear scalarization of DPO losses
+panacea_sft            the adapter, trained on the answers that each dimension prefers
+panacea_rloo           the adapter, trained online on Σ λᵢ·rᵢ − β·KL
+rewarded_soups         one LoRA per dimension, weights interpolated at inference (arXiv 2306.04488)
+mod                    the same LoRAs, mixed token by token (arXiv 2406.18853)
+lora_per_preference    one LoRA for each λ of a small set
+prompt_conditioned     one LoRA that reads λ before the prompt (arXiv 2402.10207, 2503.00295)
+
+A method's steps are shared out among its adapters, so that all take the same number of them.
 """
 
 import json
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from panacea_lib.baseline_policies import PREFERENCES_FILE, PROMPT_LORA
 from panacea_lib.problem import Problem
+from panacea_lib.rewards.judge import RewardSource
 from panacea_lib.trainers import StepListener, TrainResult
-from panacea_lib.training.train import TrainConfig, train
+from panacea_lib.training.config import TrainConfig
+from panacea_lib.training.train import train
 
 
 def train_policy(
     problem: Problem,
     method: str,
     base_folder: Path,
-    pairs: Any,
+    pairs: pa.Table,
     folder: Path,
     checkpoints: Path,
     seed: int,
     max_steps: int | None = None,
     on_step: StepListener | None = None,
+    rewards: RewardSource | None = None,
 ) -> TrainResult:
     """Train `method` on `pairs` and leave the finished adapters in `folder`.
 
-    pairs: an Arrow table with prompt, response_a, response_b, label (list of m, NaN unknown) and
-    reward_delta (list of m). `checkpoints` is the working folder: a run that died goes on there,
-    and adapters that were finished are not trained again. ValueError for an unknown method.
+    pairs: a table with prompt, response_a, response_b, label (list of m, NaN unknown) and
+    reward_delta (list of m); rewards: who judges the answers that RLOO samples. `checkpoints` is
+    the working folder: a run that died goes on there, and adapters that were finished are not
+    trained again. ValueError for an unknown method.
     """
-    import pyarrow.parquet as parquet
-
     checkpoints.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pairs, checkpoints / "pairs.parquet")
     started, results = time.monotonic(), {}
-    configs = _configs(problem, method, base_folder, checkpoints / "pairs.parquet", seed, max_steps)
-    for name, config in configs.items():
+    common = {
+        "base_model": str(base_folder),
+        "quantization": problem.base_model.quantization,
+        "dimensions": problem.dimension_names,
+        "beta": problem.beta,
+        "max_length": problem.base_model.max_length,
+        "pairs": str(checkpoints / "pairs.parquet"),
+        "rewards": rewards,
+        "seed": seed,
+    }
+    for name, config in training_configs(problem, method, common, max_steps).items():
         results[name] = _finish(config, checkpoints / name, on_step)
         shutil.copytree(checkpoints / name / "adapter", folder / name, dirs_exist_ok=True)
-    return _together(results, time.monotonic() - started)
+    if method == "lora_per_preference":
+        known = dict(zip(results, problem.lora_preferences, strict=True))
+        (folder / PREFERENCES_FILE).write_text(json.dumps(known), encoding="utf-8")
+    return _together(results, time.monotonic() - started, problem.dimension_names)
 
 
 def _finish(config: TrainConfig, out_dir: Path, on_step: StepListener | None) -> TrainResult:
@@ -57,42 +82,47 @@ def _finish(config: TrainConfig, out_dir: Path, on_step: StepListener | None) ->
     return train(config, out_dir, on_step)
 
 
-def _configs(
-    problem: Problem, method: str, base_folder: Path, pairs: Path, seed: int, max_steps: int | None
+def training_configs(
+    problem: Problem, method: str, common: Mapping[str, Any], max_steps: int | None = None
 ) -> dict[str, TrainConfig]:
-    """One training configuration per adapter of the method, by the adapter's name."""
+    """One training configuration per adapter of the method, by the adapter's name.
+
+    common: what all of them share, as fields of `TrainConfig`. ValueError for an unknown method.
+    """
+    adapters = _adapters(problem, method)
     numbers = problem.training_of(method)
-    steps = min(numbers.steps, max_steps or numbers.steps)
-    m = len(problem.dimensions)
-    common: dict[str, Any] = {
-        "base_model": str(base_folder),
-        "quantization": problem.base_model.quantization,
-        "dimensions": problem.dimension_names,
-        "beta": problem.beta,
-        "max_length": problem.base_model.max_length,
-        "pairs": str(pairs),
-        "seed": seed,
+    steps = max(1, min(numbers.steps, max_steps or numbers.steps) // len(adapters))
+    training = numbers.model_copy(update={"steps": steps})
+    return {
+        name: TrainConfig(**common, **adapter, method=numbers.method, training=training)
+        for name, adapter in adapters.items()
     }
-    if method in ("panacea", "panacea_dpo"):
-        objective = numbers.method if method == "panacea" else "dpo"
-        training = numbers.model_copy(update={"steps": steps})
-        return {"panacea": TrainConfig(method=objective, training=training, **common)}
-    if method == "rewarded_soups":
-        training = numbers.model_copy(update={"steps": max(1, steps // m)})
-        return {
-            name: TrainConfig(
-                method="dpo",
-                adapter="lora",
-                fixed_preference=[float(i == j) for j in range(m)],
-                training=training,
-                **common,
-            )
-            for i, name in enumerate(problem.dimension_names)
-        }
-    raise ValueError(f"unknown method {method!r}: panacea, panacea_dpo or rewarded_soups")
 
 
-def _together(results: dict[str, TrainResult], seconds: float) -> TrainResult:
+def _adapters(problem: Problem, method: str) -> dict[str, dict[str, Any]]:
+    """The adapters of a method by name: where λ acts in each."""
+    names, m = problem.dimension_names, len(problem.dimensions)
+    match method:
+        case "panacea" | "panacea_dpo" | "panacea_sft" | "panacea_rloo":
+            return {"panacea": {}}
+        case "rewarded_soups" | "mod":
+            preferences = {name: [float(i == j) for j in range(m)] for i, name in enumerate(names)}
+        case "lora_per_preference":
+            known = problem.lora_preferences
+            preferences = {f"preference{i}": weights for i, weights in enumerate(known)}
+        case "prompt_conditioned":
+            return {PROMPT_LORA: {"adapter": "prompt_lora"}}
+        case _:
+            raise ValueError(f"unknown method {method!r}: `panacea_lib.training.policies` has all")
+    return {
+        name: {"adapter": "lora", "fixed_preference": weights}
+        for name, weights in preferences.items()
+    }
+
+
+def _together(
+    results: dict[str, TrainResult], seconds: float, dimensions: list[str]
+) -> TrainResult:
     """One result for all adapters of a method: costs add up, curves are averaged by step."""
     total: dict[str, Any] = {"seconds": seconds}
     for name in ("steps", "tokens", "trained_parameters"):
@@ -102,7 +132,7 @@ def _together(results: dict[str, TrainResult], seconds: float) -> TrainResult:
     for name, result in results.items():
         for row in result.curves:
             # A LoRA of one dimension says nothing of the others' losses.
-            if len(results) == 1 or row["dimension"] in ("", name):
+            if name not in dimensions or row["dimension"] in ("", name):
                 values[row["step"], row["dimension"], row["metric"]].append(row["value"])
     curves = [
         {"step": step, "dimension": dimension, "metric": metric, "value": sum(v) / len(v)}

@@ -10,7 +10,7 @@ from orchestration.curves import curves_table
 from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
-from orchestration.inputs import training_table
+from orchestration.inputs import reward_source, training_table
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
@@ -34,7 +34,7 @@ def panacea_policy(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
     """One adapter for every preference vector (Panacea, arXiv 2402.02030), trained by the problem's
-    own method: reward distillation, or DPO."""
+    own method: reward distillation, DPO, SFT or RLOO."""
     run = StageRun(context, "panacea_policy", workspace, settings)
     return _result(run, _train_all(run))
 
@@ -51,8 +51,8 @@ def panacea_policy(
 def baseline_policies(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """The baselines that the problem names, from the same labels and by the same code: Panacea with
-    DPO as in the paper, and rewarded soups (one DPO model per dimension, averaged by λ)."""
+    """The baselines that the problem names, from the same labels, by the same code and with as many
+    steps: Panacea with DPO as in the paper, rewarded soups, MOD, a LoRA per λ, λ in the prompt."""
     run = StageRun(context, "baseline_policies", workspace, settings)
     outcomes = _train_all(run)
     run.retire_other_parts()
@@ -72,16 +72,18 @@ def _train_all(run: StageRun) -> list[Outcome]:
 def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> Made:
     from panacea_lib.training import train_policy
 
+    rewarded = needs_rewards(run.problem, method)
     result = train_policy(
         run.problem,
         method,
         run.artifact("base_model"),
-        training_table(run, with_rewards=needs_rewards(run.problem, method)),
+        training_table(run, with_rewards=rewarded),
         folder,
         checkpoints,
         run.plan.seed,
         run.plan.max_steps,
         run.reporter.listener(method),
+        reward_source(run) if rewarded else None,
     )
     cost = {name: [result.details[name]] for name in _COST}
     return Made(

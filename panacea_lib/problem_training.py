@@ -1,0 +1,130 @@
+"""A problem's section on training: reward models, the policy, and what it is compared with."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from panacea_lib.problem_types import Positive, Rate, Strict
+
+Method = Literal["reward_distillation", "dpo", "sft", "rloo"]
+
+
+class RewardTraining(Strict):
+    """One reward model per dimension, a LoRA with a score head, through TRL's RewardTrainer."""
+
+    steps: Positive = 200
+    batch_size: Positive = 64
+    learning_rate: Rate = 3e-3
+    rank: Positive = 16
+    checkpoint_every: Positive = 500
+
+
+class PreferenceSampling(Strict):
+    """How λ is drawn in training: Dirichlet(concentration), with a share of vertices."""
+
+    concentration: Annotated[float, Field(gt=0)] = 1.0
+    vertex_probability: Annotated[float, Field(ge=0, le=1)] = 0.1
+    per: Literal["row", "batch"] = "row"
+    stratified: bool = Field(
+        default=False, description="dimensions take turns, step by step, at having the largest λᵢ"
+    )
+
+
+class Scalarization(Strict):
+    """How m losses become one (arXiv 2402.02030, section 4.2): Σ λᵢ·lossᵢ, max λᵢ·(lossᵢ − zᵢ), or
+    its log-sum-exp."""
+
+    kind: Literal["linear", "tchebycheff", "smooth_tchebycheff"] = "linear"
+    temperature: Annotated[float, Field(gt=0, description="μ of smooth_tchebycheff")] = 0.1
+    ideal: list[float] | None = Field(
+        default=None, description="z of Tchebycheff, one loss per dimension; default 0"
+    )
+
+
+class Rollouts(Strict):
+    """The answers that RLOO samples while it trains; a group shares its prompt and its λ."""
+
+    group: Annotated[int, Field(ge=2, description="answers per prompt")] = 8
+    max_new_tokens: Positive = 40
+
+
+class PolicyTraining(Strict):
+    """Panacea fine-tuning; the baselines share its numbers."""
+
+    method: Method = "reward_distillation"
+    distillation_loss: Literal["squared", "logistic"] = "squared"
+    scalarization: Scalarization = Scalarization()
+    rollouts: Rollouts = Rollouts()
+    steps: Positive = 400
+    batch_size: Positive = 64
+    accumulation: Positive = 1
+    learning_rate: Rate = 3e-3
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    rank: Annotated[int, Field(gt=0, description="k, the learned singular values")] = 8
+    alpha: Annotated[float, Field(gt=0)] = 16.0
+    preferences: PreferenceSampling = PreferenceSampling()
+    checkpoint_every: Positive = 200
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _check_scalarization(self) -> Self:
+        kind = self.scalarization.kind
+        if kind == "linear":
+            return self
+        if self.method in ("reward_distillation", "rloo"):
+            raise ValueError(
+                f"scalarization.kind: {kind} is for dpo and sft; {self.method} optimises Σ λᵢ·rᵢ, "
+                "which is linear"
+            )
+        if self.preferences.per != "batch":
+            raise ValueError(
+                f"preferences.per: must be batch with {kind}, which compares the losses of a "
+                "batch under one λ"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_rollouts(self) -> Self:
+        if self.method == "rloo" and self.batch_size * self.accumulation % self.rollouts.group:
+            raise ValueError(
+                f"rollouts.group: must divide batch_size · accumulation = "
+                f"{self.batch_size * self.accumulation}, the answers of one step, not "
+                f"{self.rollouts.group}"
+            )
+        return self
+
+
+BaselineMethod = Literal[
+    "dpo", "sft", "rloo", "rewarded_soups", "mod", "lora_per_preference", "prompt_conditioned"
+]
+BASELINE_METHODS: dict[BaselineMethod, str] = {
+    "dpo": "panacea_dpo",
+    "sft": "panacea_sft",
+    "rloo": "panacea_rloo",
+    "rewarded_soups": "rewarded_soups",
+    "mod": "mod",
+    "lora_per_preference": "lora_per_preference",
+    "prompt_conditioned": "prompt_conditioned",
+}
+"""What `baselines` names → the method's name in tables, keys and `open_policy`."""
+
+
+class Baselines(Strict):
+    """What a user would pick instead, trained and evaluated by the same code.
+
+    dpo, sft and rloo train the Panacea adapter by another method than the problem's own; the others
+    are plain LoRAs. Each has training's number of steps in all, shared out among its adapters.
+    """
+
+    methods: list[BaselineMethod] = Field(default=["dpo", "rewarded_soups"])
+    objective: Literal["dpo", "reward_distillation"] = Field(
+        default="dpo", description="what the plain LoRAs are trained with; published: dpo"
+    )
+    preferences: list[list[float]] | None = Field(
+        default=None,
+        description="the λ of lora_per_preference, one weight per dimension each; default: five "
+        "evenly spaced for two dimensions, for more the vertices and the centre",
+    )
+    learning_rates: dict[BaselineMethod, Rate] = Field(
+        default={}, description="of those that learn best at another rate than training's"
+    )

@@ -1,0 +1,104 @@
+"""Pairs as token ids, with the reference policy's log probabilities: what pair trainers read."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import torch
+from datasets import Dataset, Features, List, Value
+
+from panacea_lib.batches import BATCH_TOKENS, by_length
+from panacea_lib.generation import TokenRows, sequence_logprobs
+from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
+from panacea_lib.prompt_preference import with_preference
+from panacea_lib.training.config import TrainConfig
+
+_FEATURES = Features(
+    {
+        "prompt_ids": List(Value("int32")),
+        "chosen_ids": List(Value("int32")),
+        "rejected_ids": List(Value("int32")),
+        "ref_chosen_logps": Value("float32"),
+        "ref_rejected_logps": Value("float32"),
+        "row": Value("int64"),
+        "label": List(Value("float32")),
+        "reward_delta": List(Value("float32")),
+    }
+)
+
+
+def pair_dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Dataset:
+    """The pairs of `config.pairs` under TRL's column names, and `row`, their place in the file.
+
+    Prompts lose their beginning, so that every response is seen whole; no row is longer than
+    `max_length`. `model` is still the bare base model: the reference policy. Where λ is told in
+    words, prompts hold a place for them, which the reference has not seen. ValueError for no pair.
+    """
+    table = parquet.read_table(config.pairs)
+    if table.num_rows == 0:
+        raise ValueError(f"{config.pairs}: no pair to train on")
+    seen = _rows_to_see(table.num_rows, config)
+    table = table.take(pa.array(seen))
+    m = len(config.dimensions) if config.adapter == "prompt_lora" else 0
+    longest = config.max_length - m
+    a = encode_responses(tokenizer, table["response_a"].to_pylist())
+    b = encode_responses(tokenizer, table["response_b"].to_pylist())
+    prompts = encode_prompts(tokenizer, table["prompt"].to_pylist())
+    a, b = ([row[: longest - 1] for row in rows] for rows in (a, b))
+    room = [longest - max(len(x), len(y)) for x, y in zip(a, b, strict=True)]
+    prompts = [p[-keep:] for p, keep in zip(prompts, room, strict=True)]
+    logps = reference_logprobs(model, tokenizer, prompts + prompts, a + b)
+    if m:
+        prompts = with_preference(prompts, tokenizer, torch.zeros(len(prompts), m))
+    return Dataset.from_dict(
+        {
+            "prompt_ids": prompts,
+            "chosen_ids": a,
+            "rejected_ids": b,
+            "ref_chosen_logps": logps[: len(a)],
+            "ref_rejected_logps": logps[len(a) :],
+            "row": seen,
+            "label": table["label"].to_pylist(),
+            "reward_delta": table["reward_delta"].to_pylist(),
+        },
+        features=_FEATURES,
+    )
+
+
+def _rows_to_see(count: int, config: TrainConfig) -> np.ndarray:
+    """At most as many pairs as the steps have room for, drawn by the seed: where pairs are many
+    and steps few, the reference's pass over the others would cost more than the training."""
+    numbers, processes = config.training, int(os.environ.get("WORLD_SIZE", "1"))
+    room = numbers.steps * numbers.batch_size * numbers.accumulation * processes
+    if count <= room:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(config.seed).permutation(count)[:room])
+
+
+def reference_logprobs(
+    model: Any, tokenizer: Tokenizer, prompts: TokenRows, responses: TokenRows
+) -> list[float]:
+    """log π_ref of each response in nats; equal (prompt, response) rows are computed once.
+
+    TRL's own pass goes pair by pair; here a response costs one forward however many pairs it is
+    in, in batches of like length.
+    """
+    rows = [(tuple(p), tuple(r)) for p, r in zip(prompts, responses, strict=True)]
+    unique = sorted(set(rows))
+    logps: dict[Any, float] = {}
+    lengths = [len(prompt) + len(response) for prompt, response in unique]
+    for batch in by_length(lengths, BATCH_TOKENS):
+        chunk = [unique[i] for i in batch]
+        asked, answered = [list(p) for p, _ in chunk], [list(r) for _, r in chunk]
+        values = sequence_logprobs(model, tokenizer, asked, answered).tolist()
+        logps |= dict(zip(chunk, values, strict=True))
+    return [logps[row] for row in rows]
+
+
+def tokens_of(dataset: Dataset) -> float:
+    """Mean tokens of a pair: both responses, each with its prompt, padding not counted."""
+    columns = (dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
+    lengths = (2 * len(p) + len(a) + len(b) for p, a, b in zip(*columns, strict=True))
+    return sum(lengths) / len(dataset)
