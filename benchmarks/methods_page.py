@@ -1,0 +1,212 @@
+"""The page of `benchmarks.methods`: from its lines to tables."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+SEARCH_SEED = 100
+RESAMPLES = 2000
+FIRST = "distillation"  # what the others are compared with
+OWN_STEPS = "oracle"  # has more steps than the others
+LIBRARIES = ("torch", "transformers", "trl", "peft")
+
+ABOUT = """\
+**Value ratio**: the share of the attainable improvement over the reference policy, by gold reward
+and the exact ruler; 0 the reference policy, 1 the optimum. It is taken over all held-out prompts
+({prompts}) and the fixed grid of λ (11, 21 and 64 at m = 2, 3 and 10), with 4, 3 and 1 answers to
+each at temperature 1; n is {n}. Where one seed was run: the value and its 95 % bootstrap interval
+over prompts. Where more: the mean over seeds, and the least and the greatest in brackets.
+
+All see 32 pairs a step for the same number of steps in all (soups, MOD and the LoRAs per λ share
+them out among their adapters; `oracle` has them for each of its five), at β = 0.35 and the learning
+rate that the search below found best. RLOO samples 64 answers a step, as many rows as 32 pairs
+have. **Gold** labels are σ(Δr), and Δr for distillation; **noisy** labels are shares of three
+votes, and distillation and RLOO see reward models that were trained on them.
+
+| row | |
+|---|---|
+| `distillation` | Panacea, reward distillation, squared loss: the default |
+| `distillation_logistic` | the same with the logistic loss |
+| `dpo` | Panacea, linear scalarization of DPO losses, one λ per row |
+| `dpo_per_batch` | the same with one λ per batch, as in the paper |
+| `rloo` | Panacea, online |
+| `rewarded_soups` | a LoRA per dimension with DPO, interpolated |
+| `mod` | the same LoRAs mixed token by token: m forwards a token |
+| `prompt_conditioned` | one LoRA that reads λ in its prompt, DPO |
+| `lora_per_preference` | a LoRA for each of five λ, DPO; the nearest answers |
+| `…_distilled`, `oracle` | plain LoRAs trained with *our* objective in place of DPO |
+"""
+
+
+# ---- figures
+
+
+def value_ratio(row: Row) -> float:
+    """Σ_λ (V − V_ref) / Σ_λ (V* − V_ref) of one cell."""
+    return sum(row["gain_by_prompt"]) / sum(row["attainable_by_prompt"])
+
+
+def _resampled(row: Row) -> np.ndarray:
+    """The value ratio under resamples of prompts, the same for all cells, shape (RESAMPLES,)."""
+    gain, attainable = np.array(row["gain_by_prompt"]), np.array(row["attainable_by_prompt"])
+    prompts = len(gain)
+    shares = np.full(prompts, 1 / prompts)
+    weights = np.random.default_rng(0).multinomial(prompts, shares, size=RESAMPLES)
+    return (weights @ gain) / (weights @ attainable)
+
+
+def difference(row: Row, other: Row) -> tuple[float, float, float]:
+    """row less other in value ratio, with the paired 95 % interval over prompts."""
+    low, high = np.percentile(_resampled(row) - _resampled(other), [2.5, 97.5])
+    return value_ratio(row) - value_ratio(other), float(low), float(high)
+
+
+def _shown(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "–"
+    found = [value_ratio(row) for row in rows]
+    if len(rows) == 1:
+        low, high = np.percentile(_resampled(rows[0]), [2.5, 97.5])
+        return f"{found[0]:.3f} ({low:.3f} to {high:.3f})"
+    return f"**{mean(found):.3f}** [{min(found):.3f}, {max(found):.3f}], {len(found)} seeds"
+
+
+# ---- tables
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _methods(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["method"] for row in rows))
+
+
+def _ratios(rows: Sequence[Row]) -> str:
+    """A line per method, a column per m and steps."""
+    columns = sorted({(row["m"], row["steps"]) for row in rows})
+    header = ["method", *(f"m = {m}, {steps:,}" for m, steps in columns)]
+    lines = []
+    for method in _methods(rows):
+        cells = [
+            [r for r in rows if (r["method"], r["m"], r["steps"]) == (method, *column)]
+            for column in columns
+        ]
+        lines.append([f"`{method}`", *map(_shown, cells)])
+    return _table(header, lines)
+
+
+def _beaten(rows: Sequence[Row]) -> str:
+    """How every other method fares against distillation in the same cell."""
+    lines = []
+    ours = {_place(row): row for row in rows if row["method"] == FIRST}
+    for row in rows:
+        if row["method"] in (FIRST, OWN_STEPS) or _place(row) not in ours:
+            continue
+        value, low, high = difference(row, ours[_place(row)])
+        if high > 0:
+            verdict = "better" if low > 0 else "no difference shown"
+            m, steps, labels, seed = _place(row)
+            where = f"m = {m}, {steps:,} steps, {labels}, seed {seed}"
+            lines.append(
+                [f"`{row['method']}`", where, f"{value:+.3f} ({low:+.3f} to {high:+.3f})", verdict]
+            )
+    if not lines:
+        return "None is better, and none as good, within its paired interval."
+    return _table(["method", "cell", "less `distillation`", ""], lines)
+
+
+def _place(row: Row) -> tuple[int, int, str, int]:
+    return row["m"], row["steps"], row["labels"], row["seed"]
+
+
+def _oracle(rows: Sequence[Row]) -> str:
+    """At the oracle's own λ: one adapter for all of them beside a LoRA for each."""
+    picked = {0: "(0, 1)", 2: "(0.2, 0.8)", 5: "(0.5, 0.5)", 8: "(0.8, 0.2)", 10: "(1, 0)"}
+    lines = []
+    for row in rows:
+        if row["m"] != 2 or row["method"] not in (FIRST, OWN_STEPS, "lora_per_preference", "dpo"):
+            continue
+        shares = [f"{row['gain_by_point'][i] / row['attainable_by_point'][i]:.3f}" for i in picked]
+        where = f"{row['steps']:,} steps, {row['labels']}, seed {row['seed']}"
+        lines.append([f"`{row['method']}`", where, f"{row['trained_steps']:,}", *shares])
+    lines.sort(key=lambda line: line[1])
+    return _table(["method", "cell", "steps in all", *(f"λ = {λ}" for λ in picked.values())], lines)
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    """Of the cells with most steps and m = 2, averaged."""
+    steps = max(row["steps"] for row in rows)
+    shown: dict[str, Callable[[list[Row]], str]] = {
+        "steps": lambda rs: f"{mean(r['trained_steps'] for r in rs):,.0f}",
+        "tokens trained on": lambda rs: f"{mean(r['tokens'] for r in rs) / 1e6:.1f} M",
+        "seconds, one thread": lambda rs: f"{mean(r['training_seconds'] for r in rs):,.0f}",
+        "adapters": lambda rs: f"{rs[0]['adapters']}",
+        "stored parameters": lambda rs: f"{rs[0]['stored_parameters']:,}",
+        "forwards per token": lambda rs: f"{rs[0]['forwards_per_token']}",
+        "KL, nats": lambda rs: f"{mean(r['kl'] for r in rs):.2f}",
+        "outside the grammar": lambda rs: f"{mean(r['outside_mass'] for r in rs):.2%}",
+    }
+    lines = []
+    for method in _methods(rows):
+        of = [r for r in rows if (r["method"], r["m"], r["steps"]) == (method, 2, steps)]
+        if of:
+            lines.append([f"`{method}`", *(cell(of) for cell in shown.values())])
+    return f"At m = 2 and {steps:,} steps.\n\n" + _table(["method", *shown], lines)
+
+
+def _search(rows: Sequence[Row]) -> str:
+    rates = sorted({row["rate"] for row in rows})
+    lines = []
+    for method in _methods(rows):
+        found = {row["rate"]: value_ratio(row) for row in rows if row["method"] == method}
+        best = max(found.values())
+        cells = [f"{found[rate]:.3f}" if rate in found else "–" for rate in rates]
+        marked = [
+            f"**{c}**" if found.get(r) == best else c for c, r in zip(cells, rates, strict=True)
+        ]
+        lines.append([f"`{method}`", *marked])
+    return _table(["method", *(f"{rate:g}" for rate in rates)], lines)
+
+
+def _about(rows: Sequence[Row]) -> str:
+    counts = sorted({row["n"] for row in rows})
+    n = f"{counts[0]:,} to {counts[-1]:,} a cell"
+    return ABOUT.rstrip().format(prompts=len(rows[0]["gain_by_prompt"]), n=n)
+
+
+def write_page(rows: Sequence[Row], page: Path) -> None:
+    """Write the Markdown page of all cells that are there."""
+    search = [row for row in rows if row["seed"] == SEARCH_SEED]
+    cells = [row for row in rows if row["seed"] != SEARCH_SEED]
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    parts = [
+        "# Every method, measured with the exact ruler",
+        f"`python -m benchmarks.methods`, {date.today()}; {len(cells)} cells. "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {libraries}. "
+        "The lines of all cells are in [methods.jsonl](methods.jsonl).",
+        _about(rows),
+    ]
+    for labels in ("gold", "noisy"):
+        if of := [row for row in cells if row["labels"] == labels]:
+            parts += [f"## Value ratio, {labels} labels", _ratios(of)]
+    if cells:
+        parts += ["## Is distillation beaten?", _beaten(cells)]
+        parts += ["## One adapter beside a LoRA for each λ", _oracle(cells)]
+        parts += ["## What it costs", _costs(cells)]
+    if search:
+        parts += [
+            "## Learning rates",
+            "Value ratio, m = 2, 400 steps, gold labels.",
+            _search(search),
+        ]
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
