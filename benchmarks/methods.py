@@ -35,7 +35,7 @@ PAGE = PROJECT_ROOT / "benchmarks" / "methods.md"
 WORK = PROJECT_ROOT / "var" / "benchmarks" / "methods"
 PAIRS_A_STEP = 32
 SAMPLES = {2: 4, 3: 3, 10: 1}  # answers per prompt and λ; the grid grows with m
-SEARCH_RATES = (3e-3, 6e-3, 1.5e-2)
+SEARCH_RATES = (3e-3, 6e-3, 1.5e-2, 3e-2)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pyarrow as pa
 
+SCALE = "scale/"  # metrics of one adapted matrix each, by its name
+
 _SCHEMA = pa.schema(
     {
         "method": pa.string(),
@@ -23,3 +25,23 @@ def curves_table(
     if dimension is not None:
         columns["dimension"] = [dimension] * len(curves)
     return pa.table({"method": [method] * len(curves), **columns}, schema=_SCHEMA)
+
+
+def last_values(curves: pa.Table) -> pa.Table:
+    """Where each method's training ended: its last value of every metric.
+
+    Of the scales of λ, of which every adapted matrix has one, the largest and the mean magnitude.
+    """
+    ends: dict[tuple[str, str, str], float] = {}
+    scales: dict[str, dict[str, float]] = {}
+    for row in sorted(curves.to_pylist(), key=lambda row: row["step"]):
+        if row["metric"].startswith(SCALE):
+            scales.setdefault(row["method"], {})[row["metric"]] = abs(row["value"])
+        else:
+            ends[row["method"], row["metric"], row["dimension"]] = row["value"]
+    for method, found in scales.items():
+        ends[method, "largest scale of λ", ""] = max(found.values())
+        ends[method, "mean scale of λ", ""] = sum(found.values()) / len(found)
+    columns = ("method", "metric", "dimension", "value")
+    rows = sorted((*place, value) for place, value in ends.items())
+    return pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))

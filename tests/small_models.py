@@ -103,7 +103,6 @@ def small_config(pairs: Path, method: Method = "dpo", **changes: Any) -> TrainCo
             "dimensions": DIMENSIONS,
             "beta": BETA,
             "max_length": MODEL.max_length,
-            "method": method,
             "training": PolicyTraining(**{**numbers, **changes}),
             "pairs": str(pairs),
             **own,

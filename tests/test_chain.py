@@ -9,11 +9,13 @@ import duckdb
 import pytest
 from conftest import Finished, panacea
 
+from orchestration.curves import curves_table, last_values
 from orchestration.definitions import CHAIN, defs
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.plan import STAGE_VERSIONS, Plan
 from panacea_lib.policy import load_policy
 from panacea_lib.problem_files import find_problems, load_problem
+from panacea_lib.problem_training import BASELINE_METHODS
 from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import Workspace
 
@@ -248,3 +250,52 @@ def test_a_deleted_database_comes_back_from_its_snapshot(materialize):
     Workspace.current().warehouse.unlink()
     assert set(materialize("prompts", "pairs").values()) == {"reused"}
     assert row_counts() == counts
+
+
+def test_every_method_goes_through_the_chain(chain):
+    """`tiny-all`: online training by the learned rewards, and every baseline."""
+    finished = panacea("materialize", "tiny-all")
+    assert finished.code == 0, finished.err
+    assert "reward_models helpfulness  reused" in finished.err
+    board = warehouse().read("select * from leaderboard where problem = 'tiny-all'").to_pylist()
+    methods = {*BASELINE_METHODS.values(), "reference", "panacea"} - {"panacea_rloo"}
+    assert {row["method"] for row in board} == methods
+    assert all(row["n"] > 0 and row["value_ratio"] is not None for row in board)
+    asked = panacea("ask", "tiny-all", PROMPT, "--prefer", "helpfulness=.3", "--method", "mod")
+    assert asked.code == 0 and asked.out.strip(), asked.err
+
+
+def test_what_trainings_log_is_in_the_curves(chain):
+    found = warehouse().read(
+        "select distinct method, metric from training_curves where problem = 'tiny'"
+    )
+    of = {row["method"]: set() for row in found.to_pylist()}
+    for row in found.to_pylist():
+        of[row["method"]].add(row["metric"])
+    shared = {"loss", "accuracy", "margin", "kl", "grad_norm", "learning_rate"}
+    shared.add("gradient_cosine/helpfulness")
+    assert shared <= of["panacea"] and shared <= of["panacea_dpo"]
+    scales = {metric for metric in of["panacea"] if metric.startswith("scale/")}
+    assert len(scales) == 14 and "scale/layers.1.mlp.up_proj" in scales
+    assert not any(metric.startswith("scale/") for metric in of["rewarded_soups"])
+
+
+def test_where_a_training_ended_is_told():
+    curve = [
+        {"step": step, "dimension": dimension, "metric": metric, "value": value}
+        for step, dimension, metric, value in (
+            (2, "", "loss", 0.5),
+            (1, "", "loss", 0.9),
+            (2, "a", "margin", 0.2),
+            (1, "", "scale/q", -3.0),
+            (2, "", "scale/q", -2.0),
+            (2, "", "scale/k", 1.0),
+        )
+    ]
+    rows = last_values(curves_table("m", curve)).to_pylist()
+    assert {(row["metric"], row["dimension"]): row["value"] for row in rows} == {
+        ("loss", ""): 0.5,
+        ("margin", "a"): 0.2,
+        ("largest scale of λ", ""): 2.0,
+        ("mean scale of λ", ""): 1.5,
+    }

@@ -45,7 +45,6 @@ def config_of(folder: Path, prompts: list[str] = PROMPTS, **changes: Any) -> Tra
             "dimensions": DIMENSIONS,
             "beta": BETA,
             "max_length": MODEL.max_length,
-            "method": "rloo",
             "training": PolicyTraining(**{**numbers, **changes}),
             "pairs": str(pairs),
             "rewards": WORLD,

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from small_models import DIMENSIONS, small_config, small_pairs, write_pairs
 from torch import Tensor
 
+from panacea_lib.errors import InputError
 from panacea_lib.problem_training import PreferenceSampling
 from panacea_lib.trainers import TrainResult, last_complete_checkpoint
 from panacea_lib.training import TrainConfig, train
@@ -137,11 +138,30 @@ def test_what_cannot_be_trained_is_refused_in_words(tmp_path):
     empty = write_pairs(tmp_path / "empty.parquet", {name: bare[name][:0] for name in bare})
     with pytest.raises(ValueError, match="no pair"):
         train(small_config(empty), tmp_path / "out")
-    broken = small_pairs(8)
-    broken["reward_delta"] = [[NAN, 1.0]] * 8
-    path = write_pairs(tmp_path / "broken.parquet", broken)
-    with pytest.raises(FloatingPointError, match="rows"):
-        train(small_config(path, "reward_distillation"), tmp_path / "out")
+    missing = {name: column for name, column in small_pairs(8).items() if name != "label"}
+    path = write_pairs(tmp_path / "missing.parquet", missing)
+    with pytest.raises(InputError, match=r"missing.parquet: no column \['label'\]; dpo needs it"):
+        train(small_config(path), tmp_path / "out")
+    train(small_config(path, "reward_distillation", steps=1), tmp_path / "without_labels")
+
+
+@pytest.mark.parametrize(
+    ("method", "column", "value", "told"),
+    [
+        ("reward_distillation", "reward_delta", [NAN, 1.0], "nan on helpfulness is not a finite"),
+        ("reward_distillation", "reward_delta", [1.0, math.inf], "inf on harmlessness is not a"),
+        ("dpo", "label", [0.5, 1.5], "1.5 on harmlessness is not a probability"),
+        ("dpo", "label", [1.0], r"needs a number for each of \['helpfulness', 'harmlessness'\]"),
+        ("dpo", "reward_delta", [1.0, 2.0, 3.0], "needs a number for each of"),
+    ],
+)
+def test_a_bad_row_is_named_before_work_starts(tmp_path, method, column, value, told):
+    columns = small_pairs(8)
+    columns[column][6] = value
+    path = write_pairs(tmp_path / "bad.parquet", columns)
+    with pytest.raises(InputError, match=rf"bad.parquet: row 6, column {column}: {told}"):
+        train(small_config(path, method), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # ---- it may die anywhere

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from panacea_lib.problem_training import Method, PolicyTraining
+from panacea_lib.problem_training import PolicyTraining
 from panacea_lib.problem_types import Quantization, Strict
 from panacea_lib.rewards.judge import RewardSource
 
@@ -14,24 +14,35 @@ Conditioning = Literal["panacea", "lora", "prompt_lora"]
 class TrainConfig(Strict):
     """One adapter: on what base, from what data, by what method, under which λ."""
 
-    base_model: str
+    base_model: str = Field(description="a folder, or a hub id")
     quantization: Quantization = "none"
     dimensions: list[str]
-    beta: float
-    max_length: int
-    method: Method
+    beta: Annotated[float, Field(gt=0, description="the KL price")] = 0.5
+    max_length: int = 1024
     adapter: Conditioning = Field(
         default="panacea",
         description="where λ acts: in the singular values, nowhere (`fixed_preference` then says "
         "which one is trained for), or as words before the prompt",
     )
-    fixed_preference: list[float] | None = None  # (m,); what a `lora` is trained for
-    training: PolicyTraining
-    # A Parquet file with prompt, response_a, response_b, label (m) and reward_delta (m); for sft
-    # also one with prompt, response and dimension: a data set per dimension, one below the other.
-    pairs: str
-    rewards: Annotated[RewardSource, Field(discriminator="kind")] | None = None  # rloo's judge
+    fixed_preference: list[float] | None = Field(
+        default=None, description="(m,); what a `lora` is trained for"
+    )
+    training: PolicyTraining = PolicyTraining()
+    pairs: str = Field(
+        description="a Parquet file with prompt, response_a, response_b, and a list of m numbers "
+        "in each row of label (P(a preferred); NaN is unknown) and, for distillation, of "
+        "reward_delta; for sft also one with prompt, response and dimension: a data set per "
+        "dimension, one below the other"
+    )
+    rewards: Annotated[RewardSource, Field(discriminator="kind")] | None = Field(
+        default=None, description="who judges the answers that rloo samples"
+    )
     seed: int = 0
+
+    @property
+    def method(self) -> str:
+        """The training method."""
+        return self.training.method
 
     @model_validator(mode="after")
     def _check(self) -> Self:

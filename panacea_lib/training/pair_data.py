@@ -10,6 +10,7 @@ import torch
 from datasets import Dataset, Features, List, Value
 
 from panacea_lib.batches import BATCH_TOKENS, by_length
+from panacea_lib.errors import InputError
 from panacea_lib.generation import TokenRows, sequence_logprobs
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.prompt_preference import with_preference
@@ -34,11 +35,11 @@ def pair_dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Datas
 
     Prompts lose their beginning, so that every response is seen whole; no row is longer than
     `max_length`. `model` is still the bare base model: the reference policy. Where λ is told in
-    words, prompts hold a place for them, which the reference has not seen. ValueError for no pair.
+    words, prompts hold a place for them, which the reference has not seen.
+
+    InputError where there is no pair, a column is missing or holds what the method cannot use.
     """
-    table = parquet.read_table(config.pairs)
-    if table.num_rows == 0:
-        raise ValueError(f"{config.pairs}: no pair to train on")
+    table = _read_pairs(config)
     seen = _rows_to_see(table.num_rows, config)
     table = table.take(pa.array(seen))
     m = len(config.dimensions) if config.adapter == "prompt_lora" else 0
@@ -65,6 +66,53 @@ def pair_dataset(config: TrainConfig, model: Any, tokenizer: Tokenizer) -> Datas
         },
         features=_FEATURES,
     )
+
+
+def _read_pairs(config: TrainConfig) -> pa.Table:
+    """The pairs file with all columns, those that the method does not read filled with NaN."""
+    table = parquet.read_table(config.pairs)
+    if table.num_rows == 0:
+        raise InputError(f"{config.pairs}: no pair to train on")
+    needed = "label" if config.method == "dpo" else "reward_delta"
+    texts = ("prompt", "response_a", "response_b")
+    if missing := [name for name in (*texts, needed) if name not in table.column_names]:
+        raise InputError(f"{config.pairs}: no column {missing}; {config.method} needs it")
+    m = len(config.dimensions)
+    for name in ("label", "reward_delta"):
+        if name not in table.column_names:
+            unknown = pa.array([[float("nan")] * m] * table.num_rows)
+            table = table.append_column(name, unknown)
+        rows = table[name].to_pylist()
+        if wrong := [i for i, row in enumerate(rows) if row is None or len(row) != m]:
+            raise InputError(
+                f"{config.pairs}: row {wrong[0]}, column {name}: needs a number for each of "
+                f"{config.dimensions}"
+            )
+    values = np.array(table[needed].to_pylist(), dtype=float)
+    _check_values(values, needed, config)
+    return table
+
+
+def _check_values(values: np.ndarray, column: str, config: TrainConfig) -> None:
+    """InputError where labels are no probabilities or no label is known, or a reward unknown."""
+    if column == "label":
+        bad = (values < 0) | (values > 1)
+        rule = "is not a probability; NaN is unknown"
+    else:
+        bad = ~np.isfinite(values)
+        rule = "is not a finite number; score both responses"
+    if bad.any():
+        row, i = (int(place) for place in np.argwhere(bad)[0])
+        raise InputError(
+            f"{config.pairs}: row {row}, column {column}: {values[row, i]} on "
+            f"{config.dimensions[i]} {rule}"
+        )
+    bare = np.flatnonzero(np.isnan(values).all(axis=0))
+    if len(bare):
+        names = [config.dimensions[i] for i in bare]
+        raise InputError(
+            f"{config.pairs}: no label on {names}: DPO cannot learn a dimension nobody labelled"
+        )
 
 
 def _rows_to_see(count: int, config: TrainConfig) -> np.ndarray:

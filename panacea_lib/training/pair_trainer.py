@@ -61,15 +61,9 @@ class PanaceaPairTrainer(DPOTrainer):
     def __init__(
         self, *, config: TrainConfig, args: DPOConfig, train_dataset: Dataset, **kwargs: Any
     ) -> None:
-        label = torch.tensor(train_dataset["label"])
-        coverage = (~label.isnan()).float().mean(0)
-        names = config.dimensions
-        if config.method == "dpo" and bool((coverage == 0).any()):
-            bare = [name for name, share in zip(names, coverage, strict=True) if share == 0]
-            raise ValueError(f"no label on {bare}: DPO cannot learn a dimension nobody labelled")
         self._config = config
         self._draws = PreferenceDraws.of_training(config)
-        self._coverage = coverage
+        self._coverage = (~torch.tensor(train_dataset["label"]).isnan()).float().mean(0)
         super().__init__(args=args, train_dataset=train_dataset, **kwargs)
         self._guard = FiniteGuard(Path(str(self.args.output_dir)))
         self.add_callback(self._guard)
@@ -171,7 +165,7 @@ def build_pair_trainer(
 ) -> PanaceaPairTrainer:
     """A trainer of `config` on the bare base `model`; `arguments` go to TRL's configuration.
 
-    ValueError where there is nothing to train on, or a dimension has no label for DPO.
+    InputError where the pairs cannot be trained on (`pair_dataset`).
     """
     return PanaceaPairTrainer(
         config=config,

@@ -94,7 +94,7 @@ def training_configs(
     steps = max(1, min(numbers.steps, max_steps or numbers.steps) // len(adapters))
     training = numbers.model_copy(update={"steps": steps})
     return {
-        name: TrainConfig(**common, **adapter, method=numbers.method, training=training)
+        name: TrainConfig(**common, **adapter, training=training)
         for name, adapter in adapters.items()
     }
 

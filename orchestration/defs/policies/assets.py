@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from orchestration.columns import table_metadata
-from orchestration.curves import curves_table
+from orchestration.curves import curves_table, last_values
 from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
@@ -96,7 +96,7 @@ def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> M
 
 
 def _result(run: StageRun, outcomes: list[Outcome]) -> dg.MaterializeResult:
-    """With the cost of each policy, and how its loss went."""
+    """With the cost of each policy, how its loss went, and where its training ended."""
     parts = run.plan.parts(run.stage)
     if not parts:  # a problem may do without baselines
         return run.result(outcomes)
@@ -106,5 +106,9 @@ def _result(run: StageRun, outcomes: list[Outcome]) -> dg.MaterializeResult:
     curves = pa.concat_tables([run.rows("training_curves", run.stage, part) for part in parts])
     return run.result(
         outcomes,
-        {"loss": picture(curves_picture(curves), "loss by step"), "cost": small_table(cost)},
+        {
+            "loss": picture(curves_picture(curves), "loss by step"),
+            "at the end": small_table(last_values(curves)),
+            "cost": small_table(cost),
+        },
     )
