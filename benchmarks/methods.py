@@ -34,7 +34,7 @@ RESULTS = PROJECT_ROOT / "benchmarks" / "methods.jsonl"
 PAGE = PROJECT_ROOT / "benchmarks" / "methods.md"
 WORK = PROJECT_ROOT / "var" / "benchmarks" / "methods"
 PAIRS_A_STEP = 32
-SAMPLES = {2: 4, 3: 3, 10: 1}  # answers per prompt and λ; the grid grows with m
+SAMPLES = {2: 16, 3: 8, 10: 3}  # answers per prompt and λ; the grid grows with m
 SEARCH_RATES = (3e-3, 6e-3, 1.5e-2, 3e-2)
 
 
@@ -60,19 +60,19 @@ _DISTILLED = {"objective": "reward_distillation"}
 METHODS = {
     "distillation": Method("panacea", 1.5e-2, {"method": "reward_distillation"}, {}),
     "distillation_logistic": Method("panacea", 1.5e-2, {"distillation_loss": "logistic"}, {}),
-    "dpo": Method("panacea_dpo", 6e-3, {}, {}),
-    "dpo_per_batch": Method("panacea_dpo", 6e-3, {"preferences": {"per": "batch"}}, {}),
+    "dpo": Method("panacea_dpo", 1.5e-2, {}, {}),
+    "dpo_per_batch": Method("panacea_dpo", 1.5e-2, {"preferences": {"per": "batch"}}, {}),
     # A pair is two answers: as many rows, and so about as many tokens, in a step.
-    "rloo": Method("panacea_rloo", 6e-3, {"batch_size": 2 * PAIRS_A_STEP}, {}),
+    "rloo": Method("panacea_rloo", 1.5e-2, {"batch_size": 2 * PAIRS_A_STEP}, {}),
     "rewarded_soups": Method("rewarded_soups", 6e-3, {}, {}),
     "mod": Method("mod", 6e-3, {}, {}),
-    "prompt_conditioned": Method("prompt_conditioned", 6e-3, {}, {}),
+    "prompt_conditioned": Method("prompt_conditioned", 3e-3, {}, {}),
     "lora_per_preference": Method(
         "lora_per_preference", 6e-3, {}, {"preferences": five_on_the_grid()}, only_m=2
     ),
     "rewarded_soups_distilled": Method("rewarded_soups", 6e-3, {}, _DISTILLED),
     "mod_distilled": Method("mod", 6e-3, {}, _DISTILLED),
-    "prompt_distilled": Method("prompt_conditioned", 6e-3, {}, _DISTILLED),
+    "prompt_distilled": Method("prompt_conditioned", 3e-3, {}, _DISTILLED),
     "oracle": Method(
         "lora_per_preference",
         6e-3,

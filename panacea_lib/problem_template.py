@@ -53,7 +53,7 @@ base_model:
   # quantization: nf4    # none | nf4 | int8
 
 training:
-  method: reward_distillation # or dpo
+  method: reward_distillation # or dpo, rloo, sft
   steps: 400
   batch_size: 64
 """

@@ -87,6 +87,8 @@ def models() -> list[Saved]:
         curve = table(
             "method step dimension metric value",
             *((method, s, "", "loss", 1 / s) for s in range(1, 9)),
+            *((method, s, "", "scale/layers.0.q_proj", s / 10) for s in (1, 8)),
+            *((method, s, "harmlessness", "gradient_cosine/helpfulness", -0.5) for s in (1, 8)),
         )
         policy = product(f"policy-{method}", stage, method)
         made.append((policy, {"policies": cost, "training_curves": curve}))

@@ -20,6 +20,7 @@ import torch
 import typer
 from conftest import HOME
 from doc_pages import FENCE, LINK, PAGES, Command, blocks, commands, prose, shell_lines, spans
+from small_models import small_base, small_pairs, write_pairs
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from orchestration.chain import resolve_selection
@@ -74,7 +75,9 @@ def test_a_command_parses_and_names_what_exists(command):
         resolve_selection(values["select"])
     if values.get("prefer"):
         names = load_problem(shipped[problem]).dimension_names
-        assert all(parse_preference(text, names) for text in values["prefer"])
+        given = values["prefer"]
+        texts = [given] if isinstance(given, str) else given
+        assert all(parse_preference(text, names) for text in texts)
 
 
 def scripts() -> list[tuple[Path, str]]:
@@ -174,8 +177,12 @@ def test_python_compiles_and_imports_what_it_names(page, block):
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "block"), python_blocks(), ids=name_of)
 def test_python_runs(page, block, chain, monkeypatch, capsys):
-    """On the chain of `tiny`; a page may speak of a `base` model and a tokenised `batch`."""
+    """On the chain of `tiny`; a page may speak of a `base` model and a tokenised `batch`, and of a
+    hub model and `pairs.parquet`, for which small ones stand in."""
     monkeypatch.chdir(HOME)
+    write_pairs(HOME / "pairs.parquet", small_pairs(8))
+    block = re.sub(r'"HuggingFaceTB/[^"]+"', repr(str(small_base())), block)
+    block = block.replace('"steps": 400', '"steps": 2')
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     base = LlamaForCausalLM(LlamaConfig(vocab_size=32, num_attention_heads=2, **sizes))
     batch = {"input_ids": torch.tensor([[1, 2, 3]])}

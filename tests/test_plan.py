@@ -152,7 +152,7 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"training.rollouts": {"group": 4}}, set()),
         ({"training.scalarization": {"temperature": 0.2}}, DPO | END),
         ({"baselines.objective": "reward_distillation"}, SOUPS | END),
-        ({"baselines.preferences": [[0.5, 0.5]]}, END),
+        ({"baselines.preferences": [[0.5, 0.5]]}, set()),
         ({"beta": 0.4}, POLICIES | ANSWERS - {"generations/reference"} | END),
         ({"baselines": {"methods": ["dpo"]}}, END),
         (

@@ -115,7 +115,7 @@ def test_reward_models_and_curves_and_runs(warehouse):
         500,
     ]
     assert (rows[0]["majority"], rows[0]["best_possible"]) == (0.5, 0.75)
-    assert len(ask(warehouse, "from training_curves where method = 'panacea'")) == 8
+    assert len(ask(warehouse, "from training_curves where method = 'panacea'")) == 8 + 2 + 2
     (run,) = ask(warehouse, "from runs where stage = 'preference_labels' and problem = 'demo'")
     assert (run["run_id"], run["seconds"], run["seed"], run["rows"]) == ("run-1", 1.5, 7, 6)
 

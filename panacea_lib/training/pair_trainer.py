@@ -100,7 +100,7 @@ class PanaceaPairTrainer(DPOTrainer):
         self._guard.check(loss, inputs)
         self._record_conflict(slopes)
         self._record(margin.detach(), inputs, per_dimension.detach())
-        # Of the data's answers: KL(π_ref‖π) in expectation where the reference policy gave them.
+        # KL(π_ref‖π) in expectation, where it was the reference policy that gave the answers.
         self._log("kl", -torch.cat([gain_a, gain_b]).mean().item())
         return (loss, outputs) if return_outputs else loss
 
