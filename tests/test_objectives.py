@@ -92,6 +92,19 @@ def test_vertices_are_as_frequent_as_stated_and_the_rest_is_dirichlet():
     assert inside.var(axis=0) == pytest.approx([1 / 18] * 3, rel=0.1)
 
 
+@pytest.mark.parametrize("vertex_probability", [0.0, 0.25])
+def test_stratified_draws_let_the_dimensions_take_turns_and_stay_dirichlet(vertex_probability):
+    sampling = PreferenceSampling(vertex_probability=vertex_probability, stratified=True)
+    drawn = np.array([draw_preference(sampling, 3, 0, step, 5) for step in range(3000)])
+    assert (drawn.argmax(axis=1) == (np.arange(3000) + 5) % 3).all()
+    assert drawn.sum(axis=1) == pytest.approx(np.ones(3000))
+    plain = PreferenceSampling(vertex_probability=vertex_probability)
+    other = np.array([draw_preference(plain, 3, 0, step, 5) for step in range(3000)])
+    assert np.sort(drawn, axis=1) == pytest.approx(np.sort(other, axis=1)), "who leads, no more"
+    assert drawn.mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.01)
+    assert drawn.std(axis=0) == pytest.approx(other.std(axis=0), rel=0.05)
+
+
 # ---- what the objectives say
 
 MARGIN = torch.tensor([0.3, -1.2, 2.0, 0.0])

@@ -216,3 +216,29 @@ def test_a_state_file_that_was_torn_in_writing_does_not_count(tmp_path, torn):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
+
+
+# ---- more than one process
+
+
+@pytest.mark.slow
+def test_two_processes_of_4_rows_train_what_one_of_8_does(pairs, tmp_path):
+    """λ goes with the row, whichever process has it; and once more, byte for byte."""
+    method = "reward_distillation"
+    train(small_config(pairs, method), tmp_path / "one")
+    config = small_config(pairs, method, batch_size=4).model_dump_json()
+    (tmp_path / "config.json").write_text(config)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc-per-node", "2", *command(tmp_path / "config.json", tmp_path / "two")[1:]]
+    first = subprocess.run(launch, capture_output=True, text=True, timeout=200)
+    assert first.returncode == 0, first.stderr[-2000:]
+    found = (tmp_path / "two" / "adapter" / "adapter_model.safetensors").read_bytes()
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], atol=2e-5), name
+    told = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
+    assert told[0]["details"]["tokens"] == told[1]["details"]["tokens"]
+    launch[-1] = str(tmp_path / "again")
+    subprocess.run(launch, capture_output=True, check=True, timeout=200)
+    again = tmp_path / "again" / "adapter" / "adapter_model.safetensors"
+    assert again.read_bytes() == found

@@ -36,8 +36,6 @@ def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = Non
     trainer = _build_trainer(config, out_dir / "checkpoints", on_step)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(out_dir / "checkpoints"))
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.accelerator.is_main_process:
-        model.save_pretrained(out_dir / "adapter")
     details = {
         "steps": trainer.state.global_step,
         "seconds": time.monotonic() - started,
@@ -45,7 +43,9 @@ def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = Non
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     result = TrainResult(details, training_curves(trainer.state.log_history, config.dimensions))
-    (out_dir / "result.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+    if trainer.accelerator.is_main_process:
+        model.save_pretrained(out_dir / "adapter")
+        (out_dir / "result.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
     return result
 
 
