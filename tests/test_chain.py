@@ -253,15 +253,15 @@ def test_a_deleted_database_comes_back_from_its_snapshot(materialize):
 
 
 def test_every_method_goes_through_the_chain(chain):
-    """`tiny-all`: online training by the learned rewards, and every baseline."""
-    finished = panacea("materialize", "tiny-all")
+    """`every-method`: online training by the learned rewards, and every baseline."""
+    finished = panacea("materialize", "every-method")
     assert finished.code == 0, finished.err
     assert "reward_models helpfulness  reused" in finished.err
-    board = warehouse().read("select * from leaderboard where problem = 'tiny-all'").to_pylist()
+    board = warehouse().read("select * from leaderboard where problem = 'every-method'").to_pylist()
     methods = {*BASELINE_METHODS.values(), "reference", "panacea"} - {"panacea_rloo"}
     assert {row["method"] for row in board} == methods
     assert all(row["n"] > 0 and row["value_ratio"] is not None for row in board)
-    asked = panacea("ask", "tiny-all", PROMPT, "--prefer", "helpfulness=.3", "--method", "mod")
+    asked = panacea("ask", "every-method", PROMPT, "--prefer", "helpfulness=.3", "--method", "mod")
     assert asked.code == 0 and asked.out.strip(), asked.err
 
 
