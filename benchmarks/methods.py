@@ -102,7 +102,8 @@ class Cell:
     def name(self) -> str:
         """The name of its folder."""
         trained = SAME_ADAPTERS.get(self.method, self.method)
-        return f"{trained}-m{self.m}-{self.steps}-{self.labels}-{self.seed}-{self.rate:g}"
+        numbers = f"m{self.m}-{self.steps}x{PAIRS_A_STEP}-{self.labels}-{self.seed}"
+        return f"{trained}-{numbers}-{self.rate:g}"
 
 
 def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
@@ -116,7 +117,8 @@ def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
     started = time.monotonic()
     figures = _measure(world, cell)
     seconds = round(time.monotonic() - started, 1)
-    return {**asdict(cell), "world": world.key, **told, "evaluation_seconds": seconds, **figures}
+    made = {"world": world.key, "pairs_a_step": PAIRS_A_STEP}
+    return {**asdict(cell), **made, **told, "evaluation_seconds": seconds, **figures}
 
 
 def _train(world: BenchmarkWorld, cell: Cell) -> dict[str, Any]:
@@ -240,11 +242,11 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
 
 
 def finished(results: Path, world: str) -> list[dict[str, Any]]:
-    """The lines of the results that were measured in this very world."""
+    """The lines of the results that were measured in this very world with steps of this size."""
     if not results.exists():
         return []
     rows = map(json.loads, results.read_text(encoding="utf-8").splitlines())
-    return [row for row in rows if row["world"] == world]
+    return [row for row in rows if row["world"] == world and row["pairs_a_step"] == PAIRS_A_STEP]
 
 
 def run(wanted: Iterable[Cell], given: argparse.Namespace) -> None:
