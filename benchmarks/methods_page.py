@@ -25,12 +25,12 @@ and the exact ruler; 0 the reference policy, 1 the optimum. It is taken over all
 each at temperature 1; n is {n}. Where one seed was run: the value and its 95 % bootstrap interval
 over prompts. Where more: the mean over seeds, and the least and the greatest in brackets.
 
-All see 32 pairs a step for the same number of steps in all (soups, MOD and the LoRAs per λ share
+All see 64 pairs a step for the same number of steps in all (soups, MOD and the LoRAs per λ share
 them out among their adapters; `oracle` has them for each of its five), at β = 0.35 and the learning
 rate that the search below found best (distillation's 0.015 is as good as 0.03, within its
-interval). RLOO samples 64 answers a step, as many rows as 32 pairs have. **Gold** labels are σ(Δr),
-and Δr for distillation; **noisy** labels are shares of three votes, and distillation and RLOO see
-reward models that were trained on them.
+interval). RLOO samples 128 answers a step, as many rows as 64 pairs have. **Gold** labels are
+σ(Δr), and Δr for distillation; **noisy** labels are shares of three votes, and distillation and
+RLOO see reward models that were trained on them.
 
 | row | |
 |---|---|
@@ -207,7 +207,7 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
     if search:
         parts += [
             "## Learning rates",
-            "Value ratio, m = 2, 400 steps, gold labels.",
+            "Value ratio, m = 2, 400 steps of 32 pairs, gold labels, a seed of its own.",
             _search(search),
         ]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import dagster as dg
 import pyarrow as pa
 
-from orchestration.environment import disable_telemetry, go_offline
+from orchestration.environment import disable_telemetry, go_offline, keep_freed_memory
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from panacea_lib.errors import MissingUpstreamError
@@ -57,6 +57,7 @@ class StageRun:
         InputError: no such problem any more, a bad file, or data that is missing.
         """
         disable_telemetry()
+        keep_freed_memory()
         self.context = context
         self.stage = stage
         self.workspace = workspace.workspace
