@@ -34,8 +34,9 @@ RLOO see reward models that were trained on them.
 
 | row | |
 |---|---|
-| `distillation` | Panacea, reward distillation, squared loss: the default |
-| `distillation_logistic` | the same with the logistic loss |
+| `distillation` | Panacea, reward distillation, squared loss, `tail_penalty: 3` |
+| `distillation_bare` | the same without the penalty: the default |
+| `distillation_logistic` | with the penalty and the logistic loss |
 | `dpo` | Panacea, linear scalarization of DPO losses, one λ per row |
 | `dpo_per_batch` | the same with one λ per batch, as in the paper |
 | `rloo` | Panacea, online |
@@ -207,7 +208,8 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
     if search:
         parts += [
             "## Learning rates",
-            "Value ratio, m = 2, 400 steps of 32 pairs, gold labels, a seed of its own.",
+            "Value ratio, m = 2, 400 steps of 32 pairs, gold labels, a seed of its own, no tail "
+            "penalty.",
             _search(search),
         ]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -51,6 +51,7 @@ _LIBRARIES = {
 # Numbers of a training that only some methods read.
 _NUMBERS_OF = {
     "distillation_loss": ("reward_distillation",),
+    "tail_penalty": ("reward_distillation",),
     "rollouts": ("rloo",),
     "scalarization": ("dpo", "sft"),
 }

@@ -53,6 +53,15 @@ class PolicyTraining(Strict):
 
     method: Method = "reward_distillation"
     distillation_loss: Literal["squared", "logistic"] = "squared"
+    tail_penalty: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="distillation's price of raising tokens that the base model gives less "
+            "than 0.1 %, which its answers do not show; 0 spares a forward of the base model and "
+            "the logits of the whole vocabulary",
+        ),
+    ] = 0.0
     scalarization: Scalarization = Scalarization()
     rollouts: Rollouts = Rollouts()
     steps: Positive = 400

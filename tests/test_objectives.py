@@ -17,6 +17,7 @@ from panacea_lib.training.objectives import (
     distillation_slopes,
     dpo_losses,
     dpo_slopes,
+    tail_divergence,
 )
 from panacea_lib.training.preferences import draw_preference, draw_preferences
 from panacea_lib.training.scalarization import scalarize
@@ -252,3 +253,28 @@ def test_losses_are_attributed_by_weight():
     assert by_dimension(losses, PREFERENCE).tolist() == pytest.approx(
         [(1 + 0.25 * 2 + 0.5 * 4) / 1.75, (0.75 * 2 + 0.5 * 4 + 8) / 2.25]
     )
+
+
+# ---- the tail
+
+
+def test_the_tail_is_the_divergence_of_raised_tokens_that_the_reference_hardly_says():
+    reference = torch.tensor([[[0.9, 0.0995, 0.0005]] * 3]).log()
+    policy = torch.tensor([[[0.5, 0.48, 0.02], [0.0995, 0.9, 0.0005], [0.5, 0.48, 0.02]]]).log()
+    mask = torch.tensor([[1, 1, 0]])
+    found = tail_divergence(policy, reference, mask)
+    assert found.tolist() == pytest.approx([0.02 * math.log(0.02 / 0.0005)], rel=1e-5)
+    lowered = torch.tensor([[[0.9, 0.09999, 0.00001]] * 3]).log()
+    assert tail_divergence(lowered, reference, mask).tolist() == [0.0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), spread=st.floats(0.1, 10))
+def test_a_tail_is_never_negative_and_the_reference_has_none(seed, spread):
+    generator = torch.Generator().manual_seed(seed)
+    policy, reference = (
+        (spread * torch.randn(2, 3, 20, generator=generator)).log_softmax(-1) for _ in range(2)
+    )
+    mask = torch.ones(2, 3)
+    assert (tail_divergence(policy, reference, mask) >= 0).all()
+    assert (tail_divergence(reference, reference, mask) == 0).all()

@@ -71,15 +71,15 @@ GOLDEN = {
     "reward_models/harmlessness": "b0444fcfac85",
     "response_rewards/helpfulness": "9a30ce673cc4",
     "response_rewards/harmlessness": "afeb3b89f3bf",
-    "panacea_policy/panacea": "9031c7548fc0",
+    "panacea_policy/panacea": "fca2364058b5",
     "baseline_policies/panacea_dpo": "9a369beb8ded",
     "baseline_policies/rewarded_soups": "ddc5a797f16f",
     "generations/reference": "190b335aed1c",
-    "generations/panacea": "d928a5d34368",
+    "generations/panacea": "ed77064ee9af",
     "generations/panacea_dpo": "f9a486b29fe4",
     "generations/rewarded_soups": "c03dabf6fb6f",
-    "pareto_front": "e0d99fb4d161",
-    "report": "ea90a1771135",
+    "pareto_front": "57a6cdcfa24a",
+    "report": "d6f76541778b",
 }
 GENERATIONS = {"reference", "panacea", "panacea_dpo", "rewarded_soups"}
 POLICIES = {"panacea_policy", "baseline_policies/panacea_dpo", "baseline_policies/rewarded_soups"}
@@ -149,6 +149,7 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
             {"training.distillation_loss": "logistic"},
             {"panacea_policy", "generations/panacea"} | END,
         ),
+        ({"training.tail_penalty": 1.0}, {"panacea_policy", "generations/panacea"} | END),
         ({"training.rollouts": {"group": 4}}, set()),
         ({"training.scalarization": {"temperature": 0.2}}, DPO | END),
         ({"baselines.objective": "reward_distillation"}, SOUPS | END),

@@ -112,6 +112,23 @@ def test_the_same_configuration_gives_the_same_bytes_and_another_seed_others(tra
     assert (tmp_path / "other" / name).read_bytes() != (out_dir / name).read_bytes()
 
 
+def test_a_tail_penalty_takes_other_logits_to_the_same_end_and_keeps_mass_from_the_tail(
+    pairs, tmp_path
+):
+    numbers = {"steps": 30, "learning_rate": 3e-2}
+
+    def trained_at(penalty: float) -> tuple[TrainResult, dict[str, Tensor]]:
+        folder = tmp_path / f"{penalty}"
+        config = small_config(pairs, "reward_distillation", tail_penalty=penalty, **numbers)
+        return train(config, folder), weights(folder)
+
+    (_, without), (faint, same), (strong, _) = map(trained_at, (0.0, 1e-9, 30.0))
+    for name, tensor in without.items():
+        assert torch.allclose(tensor, same[name], atol=1e-3), name
+    assert curve(faint, "tail")[0] == pytest.approx(0, abs=1e-6), "a new adapter is the reference"
+    assert curve(strong, "tail")[-1] < curve(faint, "tail")[-1] / 2
+
+
 @pytest.mark.parametrize("method", ["dpo", "reward_distillation"])
 def test_one_batch_of_8_is_two_of_4(tmp_path, method):
     """λ goes with the row and the optimiser step, so accumulation changes rounding only."""

@@ -44,6 +44,12 @@ class TrainConfig(Strict):
         """The training method."""
         return self.training.method
 
+    @property
+    def tail_penalty(self) -> float:
+        """What is in force: 0 for other methods, and where λ's words would reach the reference."""
+        told = self.adapter == "prompt_lora"
+        return self.training.tail_penalty * (self.method == "reward_distillation" and not told)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.adapter == "lora") != (self.fixed_preference is not None):

@@ -7,7 +7,7 @@ from transformers import TrainerCallback
 
 from panacea_lib.adapter import PanaceaLayer
 
-_OF_THE_STEP = {"loss", "grad_norm", "learning_rate", "kl"}
+_OF_THE_STEP = {"loss", "grad_norm", "learning_rate", "kl", "tail"}
 
 
 class ScaleCallback(TrainerCallback):

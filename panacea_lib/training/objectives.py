@@ -6,12 +6,14 @@ reward_delta: normalised r(a) − r(b), shape (B, m).
 preference: λ, shape (B, m).
 """
 
+import math
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TAIL = 1e-3  # a token that the reference policy gives less than this
 DistillationLoss = Literal["squared", "logistic"]
 
 
@@ -57,6 +59,21 @@ def distillation_slopes(margin: Tensor, reward_delta: Tensor, kind: Distillation
     if kind == "squared":
         return 2 * (margin - reward_delta)
     return margin.sigmoid() - reward_delta.sigmoid()
+
+
+def tail_divergence(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """How far a policy raises what the reference policy hardly ever says, nats per response, (B,).
+
+    Σ π(v)·max(0, log π(v)/π_ref(v)) over the tokens v with π_ref(v) < `TAIL`, and over the places
+    of the response: the part of the KL divergence that lies there. Samples of the reference policy
+    do not show such tokens, so differences of their rewards say nothing of them, and mass leaks
+    there unseen. Ours (docs/decisions.md has its measure).
+
+    logprobs, reference: of every token at every place, (B, T, V). mask: (B, T), 1 in the response.
+    """
+    raised = logprobs.exp() * (logprobs - reference).clamp(min=0)
+    tail = raised.where(reference < math.log(TAIL), 0.0)
+    return (tail.sum(-1) * mask).sum(1)
 
 
 def by_dimension(losses: Tensor, preference: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from panacea_lib.training.objectives import (
     distillation_slopes,
     dpo_losses,
     dpo_slopes,
+    tail_divergence,
 )
 from panacea_lib.training.pair_data import pair_dataset, tokens_of
 from panacea_lib.training.preferences import PreferenceDraws
@@ -84,25 +85,40 @@ class PanaceaPairTrainer(DPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         preference = self._draws.of(self.state.global_step, inputs["row"])
-        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-        asked = self._under(preference, inputs["input_ids"])
-        outputs = model(
-            **asked,
-            attention_mask=inputs["attention_mask"],
-            labels=labels,
-            use_cache=False,
-            fused_lm_head=True,
-        )
-        logp_a, logp_b = outputs.log_probs.sum(1).chunk(2)
+        outputs, logps, tail = self._forward(model, inputs, preference)
+        logp_a, logp_b = logps.chunk(2)
         gain_a, gain_b = logp_a - inputs["ref_chosen_logps"], logp_b - inputs["ref_rejected_logps"]
         margin = self.beta * (gain_a - gain_b)
         loss, per_dimension, slopes = self._objective(margin, inputs, preference)
+        loss = loss + self._config.tail_penalty * tail
         self._guard.check(loss, inputs)
         self._record_conflict(slopes)
         self._record(margin.detach(), inputs, per_dimension.detach())
         # KL(π_ref‖π) in expectation, where it was the reference policy that gave the answers.
         self._log("kl", -torch.cat([gain_a, gain_b]).mean().item())
         return (loss, outputs) if return_outputs else loss
+
+    def _forward(
+        self, model: Any, inputs: dict[str, Any], preference: Tensor
+    ) -> tuple[Any, Tensor, Tensor]:
+        """The outputs, log π of every response (2B,), and their mean `tail_divergence` or 0."""
+        ids, attention = inputs["input_ids"], {"attention_mask": inputs["attention_mask"]}
+        asked = {**self._under(preference, ids), **attention, "use_cache": False}
+        if not self._config.tail_penalty:
+            labels = ids.masked_fill(inputs["completion_mask"] == 0, -100)
+            outputs = model(**asked, labels=labels, fused_lm_head=True)
+            return outputs, outputs.log_probs.sum(1), outputs.log_probs.new_zeros(())
+        outputs = model(**asked)
+        with torch.no_grad(), self.model.disable_adapter():
+            reference = self.model(input_ids=ids, **attention, use_cache=False)
+        said = inputs["completion_mask"][:, 1:]
+        logprobs, expected = (
+            o.logits[:, :-1].float().log_softmax(-1) for o in (outputs, reference)
+        )
+        logps = (logprobs.gather(-1, ids[:, 1:, None])[..., 0] * said).sum(1)
+        tail = tail_divergence(logprobs, expected, said).mean()
+        self._log("tail", tail.item())
+        return outputs, logps, tail
 
     def _under(self, preference: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
         """How the model is asked for λ (B, m); the batch is [a; b], so λ is stacked twice."""
