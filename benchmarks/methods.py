@@ -35,7 +35,6 @@ RESULTS = PROJECT_ROOT / "benchmarks" / "methods.jsonl"
 PAGE = PROJECT_ROOT / "benchmarks" / "methods.md"
 WORK = PROJECT_ROOT / "var" / "benchmarks" / "methods"
 PAIRS_A_STEP = 64  # as the problem itself; the learning rates were searched at 32
-TAIL_PENALTY = 3.0
 SAMPLES = {2: 16, 3: 8, 10: 3}  # answers per prompt and λ; the grid grows with m
 SEARCH_RATES = (3e-3, 6e-3, 1.5e-2, 3e-2)
 
@@ -60,11 +59,9 @@ class Method:
 
 _DISTILLED = {"objective": "reward_distillation"}
 METHODS = {
-    "distillation": Method("panacea", 1.5e-2, {"tail_penalty": TAIL_PENALTY}, {}),
+    "distillation": Method("panacea", 1.5e-2, {}, {}),  # with the tail penalty of `demo`
     "distillation_bare": Method("panacea", 1.5e-2, {"tail_penalty": 0.0}, {}),
-    "distillation_logistic": Method(
-        "panacea", 1.5e-2, {"distillation_loss": "logistic", "tail_penalty": TAIL_PENALTY}, {}
-    ),
+    "distillation_logistic": Method("panacea", 1.5e-2, {"distillation_loss": "logistic"}, {}),
     "dpo": Method("panacea_dpo", 1.5e-2, {}, {}),
     "dpo_per_batch": Method("panacea_dpo", 1.5e-2, {"preferences": {"per": "batch"}}, {}),
     # A pair is two answers: as many rows, and so about as many tokens, in a step.

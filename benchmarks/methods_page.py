@@ -44,7 +44,7 @@ RLOO see reward models that were trained on them.
 | `mod` | the same LoRAs mixed token by token: m forwards a token |
 | `prompt_conditioned` | one LoRA that reads λ in its prompt, DPO |
 | `lora_per_preference` | a LoRA for each of five λ, DPO; the nearest answers |
-| `…_distilled`, `oracle` | plain LoRAs trained with *our* objective in place of DPO |
+| `…_distilled`, `oracle` | plain LoRAs trained with *our* objective; λ in words: no penalty |
 """
 
 

@@ -72,8 +72,8 @@ def share_cores() -> None:
 def keep_freed_memory() -> None:
     """Let glibc keep for the next step what a training step frees, where glibc it is.
 
-    By default every tensor above 128 KiB to 32 MiB is mapped anew and its pages are zeroed by the
-    kernel at each use: a third of a small model's training on the CPU (docs/decisions.md).
+    By default it gives a large tensor's pages back, and the kernel zeroes them anew at the next
+    use, in every step (docs/decisions.md has what that cost).
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -47,8 +47,9 @@ class TrainConfig(Strict):
     @property
     def tail_penalty(self) -> float:
         """What is in force: 0 for other methods, and where λ's words would reach the reference."""
-        told = self.adapter == "prompt_lora"
-        return self.training.tail_penalty * (self.method == "reward_distillation" and not told)
+        if self.method != "reward_distillation" or self.adapter == "prompt_lora":
+            return 0.0
+        return self.training.tail_penalty
 
     @model_validator(mode="after")
     def _check(self) -> Self:
