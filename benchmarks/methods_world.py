@@ -270,7 +270,9 @@ class BenchmarkWorld:
         return np.load(self._reward_folder(dimension, seed) / "rewards.npy")
 
     def _reward_folder(self, dimension: str, seed: int) -> Path:
-        return self.folder / f"rewards-{seed}" / dimension
+        numbers = self.problem.rewards
+        made_by = f"{numbers.steps}x{numbers.batch_size}-{numbers.learning_rate:g}"
+        return self.folder / f"rewards-{seed}-{made_by}" / dimension
 
     def _scale_file(self, dimension: str, seed: int) -> Path:
         return self._reward_folder(dimension, seed) / "scale.json"
