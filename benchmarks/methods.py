@@ -120,8 +120,17 @@ def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
     started = time.monotonic()
     figures = _measure(world, cell)
     seconds = round(time.monotonic() - started, 1)
-    made = {"world": world.key, "pairs_a_step": PAIRS_A_STEP}
+    made = {"world": world.key, "pairs_a_step": PAIRS_A_STEP, "judges": _judges(world, cell)}
     return {**asdict(cell), **made, **told, "evaluation_seconds": seconds, **figures}
+
+
+def _judges(world: BenchmarkWorld, cell: Cell) -> str | None:
+    return world.judges if cell.labels == "noisy" else None
+
+
+def _folder(world: BenchmarkWorld, cell: Cell) -> Path:
+    judges = _judges(world, cell)
+    return world.folder / "cells" / (f"{cell.name}-by-{judges}" if judges else cell.name)
 
 
 def _train(world: BenchmarkWorld, cell: Cell) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def _train(world: BenchmarkWorld, cell: Cell) -> dict[str, Any]:
     from panacea_lib.training import train_policy
 
     method = METHODS[cell.method]
-    folder = world.folder / "cells" / cell.name
+    folder = _folder(world, cell)
     if (done := folder / "result.json").exists():
         return json.loads(done.read_text())
     # An oracle has the steps for each of its LoRAs.
@@ -166,7 +175,7 @@ def _measure(world: BenchmarkWorld, cell: Cell) -> dict[str, Any]:
     from panacea_lib.sampling import sample_policy
 
     m, names = cell.m, DIMENSIONS[: cell.m]
-    folder = world.folder / "cells" / cell.name / "policy"
+    folder = _folder(world, cell) / "policy"
     policy = open_policy(METHODS[cell.method].policy, folder, world.base_folder, "none", names)
     config = world.problem.evaluation
     found = sample_policy(
@@ -244,19 +253,25 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
                             yield Cell(name, m, steps, labels, seed, method.rate)
 
 
-def finished(results: Path, world: str) -> list[dict[str, Any]]:
-    """The lines that were measured in this very world: the search, and steps of today's size."""
+def finished(results: Path, world: BenchmarkWorld) -> list[dict[str, Any]]:
+    """The lines that were measured in this very world and, where labels are noisy, by its judges:
+    the search, and steps of today's size."""
     if not results.exists():
         return []
     rows = map(json.loads, results.read_text(encoding="utf-8").splitlines())
-    here = (row for row in rows if row["world"] == world)
+    judges = {"gold": None, "noisy": world.judges}
+    here = (
+        row
+        for row in rows
+        if row["world"] == world.key and row.get("judges") == judges[row["labels"]]
+    )
     return [r for r in here if r["seed"] == SEARCH_SEED or r["pairs_a_step"] == PAIRS_A_STEP]
 
 
 def run(wanted: Iterable[Cell], given: argparse.Namespace) -> None:
     """Run the cells that have no line yet, and append their lines as they come."""
     world = BenchmarkWorld(given.work)
-    done = {tuple(row[n] for n in Cell.__annotations__) for row in finished(RESULTS, world.key)}
+    done = {tuple(row[n] for n in Cell.__annotations__) for row in finished(RESULTS, world)}
     left = [cell for cell in wanted if tuple(asdict(cell).values()) not in done]
     print(f"{len(left)} cells to run, {len(done)} there", flush=True)
     if not left:
@@ -302,7 +317,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.page:
         run(cells(given), given)
-    write_page(finished(RESULTS, BenchmarkWorld(given.work).key), PAGE)
+    write_page(finished(RESULTS, BenchmarkWorld(given.work)), PAGE)
 
 
 if __name__ == "__main__":

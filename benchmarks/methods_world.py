@@ -56,6 +56,12 @@ class BenchmarkWorld:
         self.folder = work / self.key[:12]
         self.base_folder = self.folder / "base"
 
+    @property
+    def judges(self) -> str:
+        """How the reward models are trained that noisy labels are learned through."""
+        numbers = self.problem.rewards
+        return f"{numbers.steps}x{numbers.batch_size}-{numbers.learning_rate:g}"
+
     # ---- the world
 
     @property
@@ -270,9 +276,7 @@ class BenchmarkWorld:
         return np.load(self._reward_folder(dimension, seed) / "rewards.npy")
 
     def _reward_folder(self, dimension: str, seed: int) -> Path:
-        numbers = self.problem.rewards
-        made_by = f"{numbers.steps}x{numbers.batch_size}-{numbers.learning_rate:g}"
-        return self.folder / f"rewards-{seed}-{made_by}" / dimension
+        return self.folder / f"rewards-{seed}-{self.judges}" / dimension
 
     def _scale_file(self, dimension: str, seed: int) -> Path:
         return self._reward_folder(dimension, seed) / "scale.json"
