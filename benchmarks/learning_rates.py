@@ -20,7 +20,7 @@ from panacea_lib.workspace import PROJECT_ROOT, Workspace
 
 BOARD = """
 select method, value_ratio, value_ratio_low, value_ratio_high, charged_hypervolume, kl
-from leaderboard where problem = ? and method <> 'reference'
+from leaderboard where problem = ? and method not in ('reference', 'optimum', 'best_of_16')
 """
 
 

@@ -154,11 +154,14 @@ class BenchmarkWorld:
         stored = np.load(path)
         return Enumeration(stored["logprob"], stored["reward"])
 
+    def enumeration(self, m: int) -> Enumeration:
+        """Of the held-out prompts, with the first m rewards."""
+        whole = self._enumeration
+        return Enumeration(whole.logprob, whole.reward[:, :, :m])
+
     def ruler(self, m: int) -> Ruler:
         """The exact ruler of the first m dimensions on `preference_grid(m)`."""
-        whole = self._enumeration
-        part = Enumeration(whole.logprob, whole.reward[:, :, :m])
-        return exact_ruler(part, preference_grid(m), self.problem.beta)
+        return exact_ruler(self.enumeration(m), preference_grid(m), self.problem.beta)
 
     def gold_rewards(self, prompts: list[str], texts: list[str], m: int) -> np.ndarray:
         """Normalised true rewards of answers, shape (N, m)."""

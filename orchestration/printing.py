@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestration.summary import front_rows, leaderboard_rows
+from orchestration.summary import comparison_rows, front_rows, leaderboard_rows
 from panacea_lib.errors import InputError
 from panacea_lib.plan import Plan
 from panacea_lib.problem_files import find_problems, load_problem
@@ -135,6 +135,7 @@ def _print_evaluation(
     out = _console()
     out.print(front_table(problem, points))
     out.print(_leaderboard_table(leaderboard_rows(warehouse, problem, front_key)))
+    out.print(_verdict(comparison_rows(warehouse, problem, front_key)))
 
 
 def front_table(problem: str, points: list[dict[str, Any]]) -> Table:
@@ -181,19 +182,41 @@ def _leaderboard_table(rows: list[dict[str, Any]]) -> Table:
         title=f"Value ratio: the share of {optimum} that each method gets", title_justify="left"
     )
     table.add_column("method")
-    for name in ("value ratio", "95 %", "charged hypervolume", "KL", "n"):
+    for name in ("value ratio", "95 %", "charged hypervolume", "KL", "forwards per token", "n"):
         table.add_column(name, justify="right")
     for row in rows:
         low, high = row["value_ratio_low"], row["value_ratio_high"]
+        forwards = row["forwards_per_token"]
         table.add_row(
             row["method"],
             _figure(row["value_ratio"]),
-            "" if low is None else f"{low:.3f} – {high:.3f}",
+            "" if low is None or low == high else f"{low:.3f} – {high:.3f}",
             _figure(row["charged_hypervolume"]),
             _figure(row["kl"]),
+            "–" if forwards is None else f"{forwards}",
             f"{row['n']:,}",
         )
     return table
+
+
+def _verdict(comparisons: list[dict[str, Any]]) -> str:
+    """What may be said of Panacea beside its rivals: differences under the same prompts."""
+    said: dict[str, list[str]] = {"better": [], "worse": [], "no difference shown": []}
+    for row in comparisons:
+        if (row["method"], row["metric"]) != ("panacea", "value_ratio"):
+            continue
+        how = "" if row["low"] is None else f", {row['low']:+.3f} to {row['high']:+.3f}"
+        said[row["verdict"]].append(f"{row['other']} ({_signed(row['difference'])}{how})")
+    words = {
+        "better": "panacea beats",
+        "worse": "panacea is beaten by",
+        "no difference shown": "no difference shown to",
+    }
+    return "\n".join(f"{words[v]} {', '.join(names)}" for v, names in said.items() if names)
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
 
 
 def _figure(value: float | None) -> str:

@@ -8,6 +8,12 @@ _LEADERBOARD = """
 select * exclude (problem, key, created_at, is_current) from leaderboard_history
 where problem = $problem and key = $front order by value_ratio desc nulls last, method
 """
+_COMPARISONS = """
+select method, other, judge, metric, difference, low, high, verdict from comparisons_history
+where problem = $problem and key = $front
+    and judge = (select min(judge) from facts.front_values where key = $front)
+order by metric, method, difference desc, other
+"""
 _FRONT = """
 with answers as (
     select prompt_id, point, prompt, response from sample_responses_history
@@ -30,6 +36,12 @@ def leaderboard_rows(warehouse: Warehouse, problem: str, front_key: str) -> list
     """The rows of the view leaderboard for one evaluation, best first."""
     keys = {"problem": problem, "front": front_key}
     return warehouse.read(_LEADERBOARD, keys).to_pylist()
+
+
+def comparison_rows(warehouse: Warehouse, problem: str, front_key: str) -> list[dict[str, Any]]:
+    """The rows of the view comparisons for one evaluation, by the best judge."""
+    keys = {"problem": problem, "front": front_key}
+    return warehouse.read(_COMPARISONS, keys).to_pylist()
 
 
 def front_rows(

@@ -29,8 +29,8 @@ STAGE_VERSIONS = {
     "response_rewards": 1,
     "panacea_policy": 2,
     "baseline_policies": 2,
-    "generations": 1,
-    "pareto_front": 1,
+    "generations": 2,
+    "pareto_front": 2,
     "report": 1,
 }
 """All stages, in the order of the chain. Raise a number by hand when the stage's code begins to

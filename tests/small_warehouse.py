@@ -8,6 +8,8 @@ DIMENSIONS = ["helpfulness", "harmlessness"]  # not in the alphabet's order: λ'
 GRID = [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
 METHODS = ["panacea", "panacea_dpo", "reference"]
 OTHER_METRICS = ["hypervolume", "charged_hypervolume", "inner_product", "sparsity", "spacing", "kl"]
+OTHER_METRICS += ["igd_plus", "expected_utility", "max_utility_loss"]
+OTHER_METRICS += ["steerability", "charged_regret", "evenness"]
 
 Saved = tuple[Product, dict[str, pa.Table]]
 
@@ -120,8 +122,9 @@ def generations() -> list[Saved]:
 
 
 def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -> Saved:
-    """Every method's points are its weights, but the middle one of panacea_dpo is dominated."""
-    rewards, values, metrics = [], [], []
+    """Every method's points are its weights, but the middle one of panacea_dpo is dominated. The
+    proxy's ruler is estimated."""
+    rewards, values, metrics, compared = [], [], [], []
     for method in METHODS:
         for judge in judges:
             for point, weights in enumerate(GRID):
@@ -134,6 +137,15 @@ def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -
             share = {"panacea": ratio, "panacea_dpo": ratio - 0.2, "reference": 0.0}[method]
             metrics.append((method, judge, "value_ratio", share, share - 0.05, share + 0.05, 64))
             metrics += [(method, judge, name, 0.5, None, None, 64) for name in OTHER_METRICS]
+    for judge in judges:
+        compared += [
+            ("panacea", "panacea_dpo", judge, "value_ratio", 0.2, 0.1, 0.3),
+            ("panacea_dpo", "panacea", judge, "value_ratio", -0.2, -0.3, -0.1),
+            ("panacea", "reference", judge, "value_ratio", ratio, -0.1, 2 * ratio + 0.1),
+        ]
+    figures = {"effective_samples": 3.5, "points_refused": 1.0, "samples_needed": 92.0}
+    metrics += [("optimum", "proxy", name, f, None, None, 64) for name, f in figures.items()]
+    costs = [(method, 1, int(method != "reference")) for method in METHODS]
     return product(key, "pareto_front"), {
         "front_rewards": table(
             "method judge point dimension weight reward reward_low reward_high n", *rewards
@@ -142,4 +154,6 @@ def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -
             "method judge point kl kl_low kl_high value reference_value optimal_value n", *values
         ),
         "front_metrics": table("method judge metric value low high n", *metrics),
+        "front_comparisons": table("method other judge metric difference low high", *compared),
+        "answering_costs": table("method forwards_per_token adapters", *costs),
     }

@@ -76,7 +76,12 @@ ASSETS = {
         "evaluation",
         "base_model generations preference_labels prompts",
         "duckdb python",
-        {"front_has_every_preference": True, "policy_stays_inside_the_grammar": False},
+        {
+            "front_has_every_preference": True,
+            "policy_stays_inside_the_grammar": False,
+            "optimum_is_known": False,
+            "hypervolume_sees_every_point": False,
+        },
     ),
     "report": (
         "evaluation",

@@ -14,10 +14,12 @@ from panacea_lib.evaluation import (
     FrontTables,
     PolicySamples,
     Ruler,
+    best_of_n,
     estimated_ruler,
     evaluate_fronts,
     exact_ruler,
     preference_grid,
+    prompt_means,
     reference_samples,
 )
 from panacea_lib.evaluation.ruler import jackknifed_log_mean_exp
@@ -72,7 +74,9 @@ def rewards_of(samples: PolicySamples, prompts: int) -> np.ndarray:
 def evaluate(policies: list[PolicySamples], ruler: Ruler, m: int = 2, **more) -> FrontTables:
     more = {"bootstrap": 200, "seed": 0, **more}
     grid = preference_grid(m)
-    return evaluate_fronts(policies, grid, DIMENSIONS[:m], BETA, ruler, "gold", **more)
+    points, prompts = ruler.optimal_value.shape
+    means = [prompt_means(policy, points, prompts, m) for policy in policies]
+    return evaluate_fronts(means, grid, DIMENSIONS[:m], BETA, ruler, "gold", **more)
 
 
 def figure(tables: FrontTables, method: str, metric: str) -> dict:
@@ -180,8 +184,133 @@ def test_the_estimated_ruler_is_biased_low_and_approaches_the_exact_one():
     # So the same policy's ratio reads high.
     policy = draw(enumeration, grid, 1.0)
     few = estimated_ruler(rewards_of(draw_reference(enumeration, 8), prompts), grid, BETA)
-    assert not few.exact and few.optimal_reward is None
+    assert not few.exact
     assert figure(evaluate([policy], few), policy.method, "value_ratio")["value"] > 1
+
+
+def test_the_estimated_front_approaches_the_exact_one():
+    prompts, grid = 30, preference_grid(2)
+    enumeration = world(prompts)
+    exact = exact_ruler(enumeration, grid, BETA)
+    errors = []
+    for samples in (16, 4096):
+        drawn = rewards_of(draw_reference(enumeration, samples), prompts)
+        estimated = estimated_ruler(drawn, grid, BETA)
+        difference = estimated.optimal_reward.mean(axis=1) - exact.optimal_reward.mean(axis=1)
+        errors.append(np.abs(difference).mean())
+        # λ·E[r] − β·KL = V* however few the samples are.
+        value = (grid[:, None] * estimated.optimal_reward).sum(axis=2) - BETA * estimated.optimal_kl
+        assert value == pytest.approx(estimated.optimal_value)
+    assert errors[1] < 0.02 < errors[0]
+
+
+def test_effective_samples_by_hand():
+    # At λ = (1, 0) the weights are 1, 1 and e⁻ʷ → 0: two of three. At (0, 1) all weigh alike.
+    reward = np.array([[[0.0, 0.0], [0.0, 0.0], [-100.0, 0.0]]])
+    ruler = estimated_ruler(reward, np.eye(2), BETA)
+    assert ruler.effective == pytest.approx([2, 3])
+    assert ruler.known.tolist() == [False, False]
+    assert ruler.samples_needed == 8  # 3 · 5 / 2
+    assert exact_ruler(world(2), np.eye(2), BETA).samples_needed == 0
+
+
+def test_points_of_too_few_effective_samples_are_refused():
+    prompts, grid = 12, preference_grid(2)
+    enumeration = world(prompts)
+    stretched = Enumeration(enumeration.logprob, enumeration.reward * np.array([4.0, 1.0]))
+    reference = draw_reference(stretched, 24)
+    ruler = estimated_ruler(rewards_of(reference, prompts), grid, BETA)
+    assert ruler.known[0] and not ruler.known[-1], "the first dimension's weights leave few"
+    tables = evaluate([reference], ruler)
+    shown = {r["point"] for r in tables.front_rewards.to_pylist() if r["method"] == "optimum"}
+    assert shown == set(np.flatnonzero(ruler.known).tolist())
+    assert figure(tables, "optimum", "points_refused")["value"] == 11 - len(shown)
+    assert figure(tables, "optimum", "samples_needed")["value"] == ruler.samples_needed > 24
+    assert figure(tables, "optimum", "effective_samples")["value"] < 5
+    metrics = tables.front_metrics.to_pylist()
+    assert {r["metric"] for r in metrics if r["method"] == "optimum"} == {
+        "points_refused",
+        "samples_needed",
+        "effective_samples",
+    }
+    assert not any(r["metric"] == "igd_plus" for r in metrics), "no distance to what is not known"
+
+
+def test_the_optimum_stands_in_the_tables_as_the_best_there_is():
+    enumeration, grid = world(prompts=12), preference_grid(2)
+    ruler = exact_ruler(enumeration, grid, BETA)
+    policy = draw(enumeration, grid, 0.6, samples=16)
+    tables = evaluate([policy], ruler)
+    best = {
+        name: figure(tables, "optimum", name)["value"]
+        for name in ("value_ratio", "igd_plus", "max_utility_loss", "charged_regret")
+    }
+    assert best == pytest.approx(
+        {"value_ratio": 1, "igd_plus": 0, "max_utility_loss": 0, "charged_regret": 0}, abs=1e-9
+    )
+    for name in ("expected_utility", "charged_hypervolume"):
+        own, top = (figure(tables, method, name) for method in (policy.method, "optimum"))
+        assert own["value"] < top["value"] and (top["low"], top["high"]) == (top["value"],) * 2
+    for name in ("igd_plus", "max_utility_loss"):
+        row = figure(tables, policy.method, name)
+        assert 0 < row["low"] <= row["value"] <= row["high"]
+
+
+def test_utilities_of_a_policy_that_ignores_the_preference():
+    enumeration, grid = world(prompts=12), preference_grid(2)
+    ruler, reference = exact_ruler(enumeration, grid, BETA), draw_reference(enumeration, 512)
+    tables = evaluate([reference], ruler)
+    mean = reference.reward.mean(axis=0)
+    value = {n: figure(tables, "reference", n)["value"] for n in ("expected_utility", "igd_plus")}
+    assert value["expected_utility"] == pytest.approx((grid @ mean).mean())
+    assert figure(tables, "reference", "charged_regret")["value"] == 0
+    assert figure(tables, "reference", "steerability")["value"] == 0
+    lost = ruler.optimal_value.mean(axis=1) - grid @ mean
+    assert figure(tables, "reference", "max_utility_loss")["value"] == pytest.approx(lost.max())
+
+
+def comparison(tables: FrontTables, method: str, other: str, metric: str) -> dict:
+    rows = tables.front_comparisons.to_pylist()
+    wanted = (method, other, metric)
+    return next(row for row in rows if (row["method"], row["other"], row["metric"]) == wanted)
+
+
+@pytest.mark.parametrize("metric", ["value_ratio", "charged_hypervolume", "expected_utility"])
+def test_comparisons_are_paired_and_run_both_ways(metric):
+    enumeration, grid = world(prompts=40), preference_grid(2)
+    ruler = exact_ruler(enumeration, grid, BETA)
+    weak, strong = (draw(enumeration, grid, strength, 16) for strength in (0.6, 0.7))
+    tables = evaluate([weak, strong], ruler)
+    ahead = comparison(tables, strong.method, weak.method, metric)
+    behind = comparison(tables, weak.method, strong.method, metric)
+    own = [figure(tables, policy.method, metric) for policy in (strong, weak)]
+    assert ahead["difference"] == pytest.approx(own[0]["value"] - own[1]["value"])
+    assert (behind["difference"], behind["low"]) == pytest.approx(
+        (-ahead["difference"], -ahead["high"])
+    )
+    assert ahead["low"] > 0, "so small a lead shows under the same prompts"
+    if metric == "charged_hypervolume":  # which the prompts blur most
+        assert own[0]["low"] < own[1]["high"], "while the single intervals overlap"
+
+
+def test_the_same_answers_under_two_names_show_no_difference():
+    enumeration, grid = world(prompts=10), preference_grid(2)
+    one = draw(enumeration, grid, 0.6)
+    tables = evaluate([one, _broken(one, method="twin")], exact_ruler(enumeration, grid, BETA))
+    row = comparison(tables, one.method, "twin", "value_ratio")
+    assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+
+
+def test_the_best_of_n_is_measured_like_any_policy():
+    prompts, grid = 20, preference_grid(2)
+    enumeration = world(prompts)
+    drawn = rewards_of(draw_reference(enumeration, 64), prompts)
+    ruler = exact_ruler(enumeration, grid, BETA)
+    tables = evaluate_fronts(
+        [best_of_n(drawn, drawn, grid)], grid, DIMENSIONS[:2], BETA, ruler, "gold", 50
+    )
+    assert 0 < figure(tables, "best_of_16", "value_ratio")["value"] < 1
+    assert figure(tables, "best_of_16", "kl")["value"] == pytest.approx(np.log(16) - 15 / 16)
 
 
 def test_jackknife_by_hand_and_where_one_sample_outweighs_all():
@@ -221,7 +350,7 @@ def test_the_tables_have_the_columns_of_the_warehouse_and_every_row():
     tables = evaluate([policy, reference], exact_ruler(enumeration, grid, BETA), m=3)
     with duckdb.connect() as connection:
         connection.execute(SCHEMA.read_text("utf-8"))
-        for name in ("front_rewards", "front_values", "front_metrics"):
+        for name in ("front_rewards", "front_values", "front_metrics", "front_comparisons"):
             rows = getattr(tables, name)
             expected = connection.sql(f"from facts.{name}").columns
             assert ["key", *rows.column_names] == expected
@@ -232,7 +361,7 @@ def test_the_tables_have_the_columns_of_the_warehouse_and_every_row():
     assert set(tables.front_rewards["method"].to_pylist()) == methods
     assert tables.front_rewards.num_rows == 3 * 21 * 3
     assert tables.front_values.num_rows == 3 * 21
-    assert set(tables.front_metrics["method"].to_pylist()) == methods - {"optimum"}
+    assert set(tables.front_metrics["method"].to_pylist()) == methods
     samples = {row["method"]: row["n"] for row in tables.front_values.to_pylist()}
     assert samples == {"optimum": 0, policy.method: 10, "reference": 20}
     assert figure(tables, policy.method, "value_ratio")["n"] == 10 * 21
@@ -310,6 +439,13 @@ def test_bad_samples_are_refused_by_name():
     for bad, message in cases:
         with pytest.raises(ValueError, match=message):
             evaluate([bad], ruler)
+    fewer = draw(world(prompts=3), grid, 1.0, samples=2)
+    means = prompt_means(fewer, len(grid), 3, 2)
+    with pytest.raises(ValueError, match="4 prompts of 2 dimensions: they are not comparable"):
+        evaluate_fronts([means], grid, DIMENSIONS[:2], BETA, ruler, "gold")
+    twice = np.vstack([grid[:-1], grid[:1]])
+    with pytest.raises(ValueError, match="a preference vector stands twice"):
+        evaluate_fronts([means], twice, DIMENSIONS[:2], BETA, ruler, "gold")
     with pytest.raises(ValueError, match="methods must differ"):
         evaluate([policy, policy], ruler)
     with pytest.raises(ValueError, match="no policy"):

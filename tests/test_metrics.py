@@ -76,6 +76,22 @@ def test_hand_computed_front_in_three_dimensions():
     assert metrics.sparsity(corners) == pytest.approx(3 / 2)
 
 
+def test_hand_computed_distance_to_a_front():
+    # From (3, 0) nothing is missed at (4, 0); from (0, 3) one unit at (1, 2), whose surplus of 1
+    # does not count.
+    ours, best = np.array([[4.0, 0.0], [1.0, 2.0]]), np.array([[3.0, 0.0], [0.0, 3.0]])
+    assert metrics.igd_plus(ours, best) == pytest.approx(0.5)
+    assert metrics.igd_plus(best, best) == 0
+    assert metrics.igd_plus(best + 1, best) == 0
+
+
+@given(fronts(3), st.lists(st.integers(-3, 6), min_size=3, max_size=3))
+def test_a_further_point_never_raises_the_distance(front, point):
+    best = np.array([[6.0, 0, 0], [0, 6, 0], [0, 0, 6]])
+    more = metrics.igd_plus(np.vstack([front, point]), best)
+    assert more <= metrics.igd_plus(front, best) + 1e-12
+
+
 def test_one_point_has_no_neighbour():
     for alone in (FRONT[1:2], np.vstack([FRONT[1:2], DOMINATED]), np.repeat(FRONT[1:2], 4, axis=0)):
         assert metrics.sparsity(alone) is None

@@ -170,13 +170,69 @@ def test_every_query_of_the_page_answers(warehouse, sql):
 
 
 def test_page_has_its_questions():
-    assert len(fenced_queries()) >= 12
+    assert len(fenced_queries()) >= 2 + 15  # two of them ask the database about itself
 
 
-def test_every_view_is_documented_and_every_view_column_has_a_name(warehouse):
+def test_every_table_view_and_column_explains_itself(warehouse):
     views = ask(warehouse, "select view_name, comment from duckdb_views() where not internal")
-    assert len(views) >= 19
+    assert len(views) >= 25
     assert [view["view_name"] for view in views if not view["comment"]] == []
+    silent = ask(
+        warehouse,
+        "select table_name || '.' || column_name as name from duckdb_columns() "
+        "where comment is null and not internal and not ends_with(table_name, '_history')",
+    )
+    assert [row["name"] for row in silent] == []
+
+
+def test_every_view_is_on_the_page(warehouse):
+    sql = (
+        "select view_name from duckdb_views() where not internal and not view_name like '%_history'"
+    )
+    page = PAGE.read_text("utf-8")
+    assert [row for row in ask(warehouse, sql) if f"`{row['view_name']}`" not in page] == []
+
+
+def test_comparisons_say_who_beats_whom(warehouse):
+    rows = ask(warehouse, "select method, other, verdict from comparisons where judge = 'gold'")
+    assert [tuple(row.values()) for row in rows] == [
+        ("panacea", "panacea_dpo", "better"),
+        ("panacea", "reference", "no difference shown"),
+        ("panacea_dpo", "panacea", "worse"),
+    ]
+
+
+def test_the_ruler_says_what_it_rests_on(warehouse):
+    assert ask(warehouse, "from ruler") == [
+        {
+            "problem": "demo",
+            "judge": "proxy",
+            "effective_samples": 3.5,
+            "points_refused": 1,
+            "samples_needed": 92,
+            "samples": 64,
+        }
+    ]
+
+
+def test_gold_and_proxy_lie_side_by_side(warehouse):
+    rows = ask(warehouse, "from gold_and_proxy where method = 'panacea'")
+    assert [(row["point"], row["gold"], row["proxy"], row["kl"]) for row in rows] == [
+        (0, 1.0, 1.0, 0.3),
+        (1, 0.5, 0.5, 0.3),
+        (2, 1.0, 1.0, 0.3),
+    ]
+
+
+def test_the_leaderboard_tells_what_an_answer_costs(warehouse):
+    sql = "select method, forwards_per_token, adapters, steerability, igd_plus from leaderboard"
+    assert ask(warehouse, sql)[0] == {
+        "method": "panacea",
+        "forwards_per_token": 1,
+        "adapters": 1,
+        "steerability": 0.5,
+        "igd_plus": 0.5,
+    }
 
 
 REFUSED = {

@@ -66,6 +66,12 @@ def points_outside(points: np.ndarray, reference: np.ndarray) -> int:
     return int((check_front(points) <= reference).any(axis=1).sum())
 
 
+def igd_plus(points: np.ndarray, reference_front: np.ndarray) -> float:
+    """Mean over the reference front (n', m) of the distance to the nearest point, counting only
+    where the point is worse (IGD+: Ishibuchi et al., EMO 2015); 0 where nothing is missed."""
+    return float(moocore.igd_plus(check_front(points), ref=reference_front, maximise=True))
+
+
 def inner_product(grid: np.ndarray, points: np.ndarray) -> float:
     """Mean over λ of λ·E[r]; `points` (G, m) belong to the rows of `grid` (G, m)."""
     return float((grid * check_front(points)).sum(axis=1).mean())

@@ -227,3 +227,25 @@ create table if not exists facts.front_metrics (
 comment on table facts.front_metrics is
     'Stage pareto_front: one figure per metric: value_ratio, hypervolume, charged_hypervolume, '
     'inner_product, sparsity, spacing, kl and others';
+
+create table if not exists facts.front_comparisons (
+    key varchar not null,
+    method varchar not null,
+    other varchar not null,
+    judge varchar not null,
+    metric varchar not null,
+    difference double,
+    low double,
+    high double
+);
+comment on table facts.front_comparisons is
+    'Stage pareto_front: method less other, by one figure, under the same resamples of prompts';
+
+create table if not exists facts.answering_costs (
+    key varchar not null,
+    method varchar not null,
+    forwards_per_token integer not null,
+    adapters integer not null
+);
+comment on table facts.answering_costs is
+    'Stage pareto_front: what an answer costs once a policy is trained';

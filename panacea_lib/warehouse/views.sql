@@ -45,8 +45,14 @@ with metrics as (
         max(value) filter (metric = 'value_ratio') as value_ratio,
         max(low) filter (metric = 'value_ratio') as value_ratio_low,
         max(high) filter (metric = 'value_ratio') as value_ratio_high,
-        max(value) filter (metric = 'hypervolume') as hypervolume,
         max(value) filter (metric = 'charged_hypervolume') as charged_hypervolume,
+        max(value) filter (metric = 'igd_plus') as igd_plus,
+        max(value) filter (metric = 'expected_utility') as expected_utility,
+        max(value) filter (metric = 'max_utility_loss') as max_utility_loss,
+        max(value) filter (metric = 'steerability') as steerability,
+        max(value) filter (metric = 'charged_regret') as charged_regret,
+        max(value) filter (metric = 'evenness') as evenness,
+        max(value) filter (metric = 'hypervolume') as hypervolume,
         max(value) filter (metric = 'inner_product') as inner_product,
         max(value) filter (metric = 'sparsity') as sparsity,
         max(value) filter (metric = 'spacing') as spacing,
@@ -64,9 +70,11 @@ policies as (
 select
     k.problem, metrics.* exclude (key),
     policies.steps, policies.tokens, policies.seconds, policies.stored_parameters,
+    costs.forwards_per_token, costs.adapters,
     k.key, k.created_at, k.is_current
 from keys_history k
 join metrics using (key)
+left join facts.answering_costs costs on costs.key = k.key and costs.method = metrics.method
 asof left join policies
     on policies.problem = k.problem and policies.method = metrics.method
     and k.since >= policies.since
@@ -90,6 +98,66 @@ comment on column leaderboard.kl is 'mean KL to the reference policy, nats';
 comment on column leaderboard.n is 'what the interval rests on';
 comment on column leaderboard.seconds is 'training time; null for the reference policy';
 comment on column leaderboard.stored_parameters is 'what must be kept to serve every λ';
+
+create or replace view comparisons_history as
+select
+    k.problem, c.method, c.other, c.judge, c.metric, c.difference, c.low, c.high,
+    case when c.low > 0 then 'better' when c.high < 0 then 'worse' else 'no difference shown' end
+        as verdict,
+    k.key, k.created_at, k.is_current
+from keys_history k join facts.front_comparisons c using (key)
+where k.stage = 'pareto_front';
+comment on view comparisons_history is 'Every comparison of two methods a problem has had';
+
+create or replace view comparisons as
+select * exclude (key, created_at, is_current) from comparisons_history where is_current
+order by problem, judge, metric, method, other;
+comment on view comparisons is
+    'Method less other by a figure of which more is better: who beats whom, and by how much';
+
+create or replace view ruler_history as
+select
+    k.problem, m.judge,
+    min(m.value) filter (m.metric = 'effective_samples') as effective_samples,
+    max(m.value) filter (m.metric = 'points_refused')::integer as points_refused,
+    max(m.value) filter (m.metric = 'samples_needed')::integer as samples_needed,
+    max(m.n) as samples,
+    k.key, k.created_at, k.is_current
+from keys_history k join facts.front_metrics m using (key)
+where k.stage = 'pareto_front' and m.method = 'optimum'
+    and m.metric in ('effective_samples', 'points_refused', 'samples_needed')
+group by k.problem, m.judge, k.key, k.created_at, k.is_current;
+comment on view ruler_history is 'The quality of every estimated optimum a problem has had';
+
+create or replace view ruler as
+select * exclude (key, created_at, is_current) from ruler_history where is_current
+order by problem, judge;
+comment on view ruler is
+    'How far an estimated optimum can be trusted; the exact one of the embedded world has no row';
+
+create or replace view gold_and_proxy_history as
+with asked_for as (
+    select
+        key, method, point,
+        sum(weight * reward) filter (judge = 'gold') as gold,
+        sum(weight * reward) filter (judge = 'proxy') as proxy
+    from facts.front_rewards group by key, method, point
+)
+select
+    k.problem, a.method, a.point, v.kl, a.gold, a.proxy, a.proxy - a.gold as flattery,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join asked_for a using (key)
+join facts.front_values v
+    on v.key = a.key and v.method = a.method and v.point = a.point and v.judge = 'gold'
+where k.stage = 'pareto_front' and a.proxy is not null;
+comment on view gold_and_proxy_history is 'What each judge thought of every front of a problem';
+
+create or replace view gold_and_proxy as
+select * exclude (key, created_at, is_current) from gold_and_proxy_history where is_current
+order by problem, method, point;
+comment on view gold_and_proxy is
+    'The reward that was asked for, by the true scores and by the learned ones, over KL';
 
 create or replace view front_points_history as
 select

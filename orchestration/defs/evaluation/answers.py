@@ -1,6 +1,5 @@
 """One method's answers to the held-out prompts, with their rewards."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from panacea_lib.problem import WorldData
 from panacea_lib.records import PromptRecord, content_id
 
 if TYPE_CHECKING:
+    from panacea_lib.policy import Policy
     from panacea_lib.sampling import Generation
 
 
@@ -24,13 +24,14 @@ def held_out_prompts(run: StageRun) -> list[PromptRecord]:
 
 
 def answer_one(run: StageRun, method: str) -> Made:
-    """Rows of preference_grid, generations and generation_rewards."""
+    """Rows of preference_grid, generations and generation_rewards, and what an answer costs."""
     from panacea_lib.evaluation import preference_grid
 
     problem = run.problem
     asked = held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
-    found = _sample(run, method, [record.text for record in asked], grid)
+    policy = _open(run, method)
+    found = _sample(run, method, policy, [record.text for record in asked], grid)
     prompt_ids = [asked[g.prompt].prompt_id for g in found]
     ids = [
         content_id("generation", method, str(g.point), prompt, str(g.sample))
@@ -58,37 +59,40 @@ def answer_one(run: StageRun, method: str) -> Made:
             "preference_grid": _grid_table(grid, problem.dimension_names),
             "generations": table,
             "generation_rewards": _rewards_table(ids, problem.dimension_names, rewards),
-        }
+        },
+        {"forwards_per_token": policy.forwards_per_token, "adapters": policy.adapters},
     )
 
 
-def _sample(run: StageRun, method: str, prompts: list[str], grid: np.ndarray) -> "list[Generation]":
+def _open(run: StageRun, method: str) -> "Policy":
     from panacea_lib.policy import open_policy
-    from panacea_lib.sampling import sample_policy, sample_reference
 
-    config, base = run.problem.evaluation, run.problem.base_model
-    policy = open_policy(
+    return open_policy(
         method,
-        _policy_folder(run, method),
+        None if method == "reference" else run.artifact(policy_stage(method), method),
         run.artifact("base_model"),
-        base.quantization,
+        run.problem.base_model.quantization,
         run.problem.dimension_names,
     )
+
+
+def _sample(
+    run: StageRun, method: str, policy: "Policy", prompts: list[str], grid: np.ndarray
+) -> "list[Generation]":
+    from panacea_lib.sampling import sample_policy, sample_reference
+
+    config = run.problem.evaluation
     how = (
         config.max_new_tokens,
         config.batch_size,
         run.plan.seed,
         run.reporter.listener(method),
-        base.max_length,
+        run.problem.base_model.max_length,
     )
     if method == "reference":
         # As many answers in all as any other method gives: the estimated ruler rests on them.
         return sample_reference(policy, prompts, config.samples * len(grid), *how)
     return sample_policy(policy, prompts, grid, config.samples, *how)
-
-
-def _policy_folder(run: StageRun, method: str) -> Path | None:
-    return None if method == "reference" else run.artifact(policy_stage(method), method)
 
 
 def _proxy_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:

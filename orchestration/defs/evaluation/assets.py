@@ -7,7 +7,7 @@ import dagster as dg
 from orchestration.columns import table_metadata
 from orchestration.defs.dataset.assets import base_model, prompts
 from orchestration.defs.evaluation.answers import answer_one
-from orchestration.defs.evaluation.fronts import FRONT_TABLES, measure
+from orchestration.defs.evaluation.fronts import measure
 from orchestration.defs.evaluation.page import write_report
 from orchestration.defs.policies.assets import baseline_policies, panacea_policy
 from orchestration.defs.preferences.assets import preference_labels
@@ -87,7 +87,8 @@ def pareto_front(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
     """Mean rewards, KL and value of every method at every λ, against the optimum: exact in the
-    embedded world, estimated otherwise. Also facts.front_rewards and facts.front_metrics."""
+    embedded world, estimated otherwise. Also facts.front_rewards, front_metrics, front_comparisons
+    and answering_costs."""
     run = StageRun(context, "pareto_front", workspace, settings)
 
     outcome = run.make_rows("", lambda: Made(measure(run)))
@@ -95,7 +96,7 @@ def pareto_front(
 
     leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])
     judge = leaderboard["judge"][0].as_py()
-    points = run.rows(FRONT_TABLES[0], "pareto_front")
+    points = run.rows("front_rewards", "pareto_front")
     front = picture(front_picture(points, run.problem.dimension_names, judge), "the fronts")
     return run.result([outcome], {"front": front, "leaderboard": small_table(leaderboard)})
 

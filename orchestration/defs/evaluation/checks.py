@@ -17,6 +17,15 @@ _OUTSIDE = """
 select value from facts.front_metrics
 where key = ? and method = 'panacea' and metric = 'outside_mass' and judge = 'gold'
 """
+_RULER = """
+select effective_samples, points_refused, samples, samples_needed from ruler_history
+where key = ? and problem = ? and judge = ?
+"""
+_UNSEEN = """
+select method, metric, value from facts.front_metrics
+where key = ? and judge = ? and metric in ('points_outside', 'charged_points_outside') and value > 0
+order by method, metric
+"""
 
 
 @dg.asset_check(asset=generations, blocking=True, partitions_def=PROBLEMS)
@@ -79,6 +88,54 @@ def policy_stays_inside_the_grammar(
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"outside the grammar": share},
         description=f"{share:.2%} of the answers lie outside the grammar",
+    )
+
+
+@dg.asset_check(asset=pareto_front, blocking=False, partitions_def=PROBLEMS)
+def optimum_is_known(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """Where the optimum is estimated, the reference samples are enough to show its front; only a
+    warning, as its value is estimated anyway. The exact optimum of the embedded world passes."""
+    run = StageRun(context, "pareto_front", workspace, settings)
+    key, judge = run.made("pareto_front"), judges(run)[0]
+    rows = run.warehouse.read(_RULER, [key, run.problem.name, judge]).to_pylist()
+    found = rows[0] if rows else {"points_refused": 0}
+    return dg.AssetCheckResult(
+        passed=found["points_refused"] == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=found,
+        description=f"the optimum's rewards are not shown at {found['points_refused']} λ: of "
+        f"{found['samples']} reference answers a prompt {found['effective_samples']:.1f} are "
+        f"effective there, and about {found['samples_needed']} would be needed; raise "
+        "evaluation.samples, or β"
+        if found["points_refused"]
+        else "the optimum is known at every λ",
+    )
+
+
+@dg.asset_check(asset=pareto_front, blocking=False, partitions_def=PROBLEMS)
+def hypervolume_sees_every_point(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """No point lies below the hypervolume's reference point, which would dominate it and count it
+    as nothing; only a warning."""
+    run = StageRun(context, "pareto_front", workspace, settings)
+    key, judge = run.made("pareto_front"), judges(run)[0]
+    rows = run.warehouse.read(_UNSEEN, [key, judge]).to_pylist()
+    unseen = [
+        f"{row['value']:.0f} {'KL-charged ' if 'charged' in row['metric'] else ''}points of "
+        f"{row['method']}"
+        for row in rows
+    ]
+    return dg.AssetCheckResult(
+        passed=not unseen,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"fronts with such points": len(unseen)},
+        description=f"below the reference point, so that hypervolume does not see them: "
+        f"{', '.join(unseen)}"
+        if unseen
+        else "every point lies above the reference point",
     )
 
 

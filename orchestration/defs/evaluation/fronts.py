@@ -1,5 +1,6 @@
 """Stored answers → samples, a ruler, and the tables of every front."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,13 +9,13 @@ import pyarrow as pa
 from orchestration.defs.evaluation.answers import held_out_prompts
 from orchestration.inputs import gold_scale
 from orchestration.stage import StageRun
+from panacea_lib.errors import InputError
 from panacea_lib.problem import WorldData
 from panacea_lib.records import PromptRecord
 
 if TYPE_CHECKING:
-    from panacea_lib.evaluation import PolicySamples, Ruler
+    from panacea_lib.evaluation import PromptMeans, Ruler
 
-FRONT_TABLES = ("front_rewards", "front_values", "front_metrics")
 _REWARDS = """
 select r.reward from facts.generations g
 join facts.generation_rewards r on r.key = g.key and r.generation_id = g.generation_id
@@ -30,55 +31,105 @@ def judges(run: StageRun) -> list[str]:
 
 def measure(run: StageRun) -> dict[str, pa.Table]:
     """The rows of all front tables: every method, by every judge."""
-    from panacea_lib.evaluation import estimated_ruler, evaluate_fronts, preference_grid
+    from panacea_lib.evaluation import FrontTables, evaluate_fronts, preference_grid
 
     problem, asked = run.problem, held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
     found = []
     for judge in judges(run):
-        samples = [_samples(run, method, judge, asked) for method in run.plan.methods]
-        ruler = (
-            _exact_ruler(run, asked, grid)
-            if judge == "gold"
-            else estimated_ruler(_by_prompt(samples[0], len(asked)), grid, problem.beta)
+        drawn = _reference_rewards(run, judge, asked)
+        tables = evaluate_fronts(
+            _policies(run, judge, asked, grid, drawn),
+            grid,
+            problem.dimension_names,
+            problem.beta,
+            _ruler(run, judge, asked, grid, drawn),
+            judge,
+            problem.evaluation.bootstrap,
+            run.plan.seed,
         )
-        found.append(
-            evaluate_fronts(
-                samples,
-                grid,
-                problem.dimension_names,
-                problem.beta,
-                ruler,
-                judge,
-                problem.evaluation.bootstrap,
-                run.plan.seed,
-            )
-        )
-    return {name: pa.concat_tables([getattr(f, name) for f in found]) for name in FRONT_TABLES}
+        found.append({table.name: getattr(tables, table.name) for table in fields(FrontTables)})
+    made = {name: pa.concat_tables([tables[name] for tables in found]) for name in found[0]}
+    return made | {"answering_costs": _answering_costs(run)}
 
 
-def _samples(run: StageRun, method: str, judge: str, asked: list[PromptRecord]) -> "PolicySamples":
-    """One method's stored answers; the reference is the first of `plan.methods`."""
-    from panacea_lib.evaluation import PolicySamples, reference_samples
+def _policies(
+    run: StageRun, judge: str, asked: list[PromptRecord], grid: np.ndarray, drawn: np.ndarray
+) -> "list[PromptMeans]":
+    """Everything that is compared. The best of n is selected by the learned rewards, as a user
+    would have to, whoever judges it."""
+    from panacea_lib.evaluation import BEST_OF, best_of_n
 
-    key = run.made("generations", method)
+    means = [_means(run, method, judge, asked, grid) for method in run.plan.methods]
+    if drawn.shape[1] < BEST_OF:
+        return means
+    return [*means, best_of_n(_reference_rewards(run, "proxy", asked), drawn, grid)]
+
+
+def _means(
+    run: StageRun, method: str, judge: str, asked: list[PromptRecord], grid: np.ndarray
+) -> "PromptMeans":
+    """One method's stored answers, averaged."""
+    from panacea_lib.evaluation import PolicySamples, prompt_means, reference_samples
+
     rows = run.rows("generations", "generations", method)
-    reward = np.stack(
+    prompt = _positions(rows, method, asked)
+    reward = _rewards(run, method, judge)
+    if method == "reference":
+        samples = reference_samples(prompt, reward)
+    else:
+        log_ratio = rows["logprob"].to_numpy() - rows["reference_logprob"].to_numpy()
+        outside = None
+        if judge == "gold":
+            outside = _outside([asked[i].text for i in prompt], rows["text"].to_pylist())
+        point = rows["point"].to_numpy()
+        samples = PolicySamples(method, point, prompt, reward, log_ratio, outside)
+    return prompt_means(samples, len(grid), len(asked), reward.shape[1])
+
+
+def _positions(rows: pa.Table, method: str, asked: list[PromptRecord]) -> np.ndarray:
+    """The position of each answer's prompt among those asked; InputError if others were."""
+    position = {record.prompt_id: i for i, record in enumerate(asked)}
+    answered = rows["prompt_id"].to_pylist()
+    if set(answered) != set(position):
+        raise InputError(
+            f"{method} answered {len(set(answered))} prompts, which are not the {len(position)} "
+            "that its rivals answered: they are not comparable; materialize generations again "
+            "with force"
+        )
+    return np.array([position[prompt] for prompt in answered])
+
+
+def _rewards(run: StageRun, method: str, judge: str) -> np.ndarray:
+    """Rewards of one method's answers by one judge, shape (N, m)."""
+    key = run.made("generations", method)
+    return np.stack(
         [
             run.warehouse.read(_REWARDS, [key, judge, dimension])["reward"].to_numpy()
             for dimension in run.problem.dimension_names
         ],
         axis=1,
     )
-    position = {record.prompt_id: i for i, record in enumerate(asked)}
-    prompt = np.array([position[prompt] for prompt in rows["prompt_id"].to_pylist()])
-    if method == "reference":
-        return reference_samples(prompt, reward)
-    log_ratio = rows["logprob"].to_numpy() - rows["reference_logprob"].to_numpy()
-    outside = None
-    if judge == "gold":
-        outside = _outside([asked[i].text for i in prompt], rows["text"].to_pylist())
-    return PolicySamples(method, rows["point"].to_numpy(), prompt, reward, log_ratio, outside)
+
+
+def _reference_rewards(run: StageRun, judge: str, asked: list[PromptRecord]) -> np.ndarray:
+    """Rewards of the reference samples, shape (P, n, m); every prompt has as many."""
+    rows = run.rows("generations", "generations", "reference")
+    reward = _rewards(run, "reference", judge)
+    order = np.argsort(_positions(rows, "reference", asked), kind="stable")
+    return reward[order].reshape(len(asked), -1, reward.shape[1])
+
+
+def _answering_costs(run: StageRun) -> pa.Table:
+    """The rows of facts.answering_costs: what an answer costs, once a policy is trained."""
+    from panacea_lib.evaluation import BEST_OF
+
+    told = {method: run.details("generations", method) for method in run.plan.methods}
+    told[f"best_of_{BEST_OF}"] = {"forwards_per_token": BEST_OF, "adapters": 0}
+    names = ("forwards_per_token", "adapters")
+    return pa.table(
+        {"method": list(told)} | {name: [costs[name] for costs in told.values()] for name in names}
+    )
 
 
 def _outside(prompts: list[str], texts: list[str]) -> np.ndarray:
@@ -91,27 +142,26 @@ def _outside(prompts: list[str], texts: list[str]) -> np.ndarray:
     )
 
 
-def _exact_ruler(run: StageRun, asked: list[PromptRecord], grid: np.ndarray) -> "Ruler":
-    from panacea_lib.evaluation import exact_ruler
+def _ruler(
+    run: StageRun, judge: str, asked: list[PromptRecord], grid: np.ndarray, drawn: np.ndarray
+) -> "Ruler":
+    """By the true rewards of the embedded world exact, else estimated from reference samples."""
+    from panacea_lib.evaluation import estimated_ruler, exact_ruler
     from panacea_lib.models.base import load_base_model
     from panacea_lib.world.exact import enumerate_reference
     from panacea_lib.world.grammar import all_prompts
 
-    known = all_prompts()
-    base, scale = run.problem.base_model, gold_scale(run)
-    model, tokenizer = load_base_model(run.artifact("base_model"), base.quantization)
+    problem = run.problem
+    if judge != "gold":
+        return estimated_ruler(drawn, grid, problem.beta)
+    known, scale = all_prompts(), gold_scale(run)
+    model, tokenizer = load_base_model(run.artifact("base_model"), problem.base_model.quantization)
     enumeration = enumerate_reference(
         model,
         tokenizer,
         [known[record.text] for record in asked],
-        run.problem.dimension_names,
+        problem.dimension_names,
         scale.mean,
         scale.scale,
     )
-    return exact_ruler(enumeration, grid, run.problem.beta)
-
-
-def _by_prompt(reference: "PolicySamples", prompts: int) -> np.ndarray:
-    """Rewards of the reference samples, shape (P, n, m); every prompt has as many."""
-    order = np.argsort(reference.prompt, kind="stable")
-    return reference.reward[order].reshape(prompts, -1, reference.reward.shape[1])
+    return exact_ruler(enumeration, grid, problem.beta)
