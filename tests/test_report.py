@@ -8,10 +8,18 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
+from orchestration.shown import picture
 from panacea_lib.evaluation import preference_grid
-from panacea_lib.report import curves_picture, front_picture, report_page, reward_models_picture
+from panacea_lib.report import (
+    curves_picture,
+    evaluation_pictures,
+    front_picture,
+    report_page,
+    reward_models_picture,
+)
 
 METHODS = ["panacea", "panacea_dpo", "rewarded_soups", "reference", "optimum"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -32,17 +40,52 @@ def front_rewards(m: int) -> pa.Table:
     return pa.table({k: list(v) for k, v in columns.items()} | {"reward_high": high})
 
 
+def front_values(m: int) -> pa.Table:
+    """Of every method but the optimum, as its values need no estimate."""
+    rng = np.random.default_rng(1)
+    rows = [
+        {
+            "method": method, "judge": judge, "point": point, "kl": kl, "kl_low": kl - 0.1,
+            "kl_high": kl + 0.1, "value": share, "reference_value": 0.0, "optimal_value": 1.0,
+        }
+        for method, judge in product(METHODS[:-1], ("gold", "proxy"))
+        for point in range(len(preference_grid(m)))
+        for kl, share in [(0.0, 0.0) if method == "reference" else rng.uniform(0.5, 1.0, 2)]
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
 def check_png(png: bytes, least_width: int) -> None:
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(png) < 100_000
     assert struct.unpack(">I", png[16:20])[0] >= least_width
 
 
-@pytest.mark.parametrize("m", [2, 3, 10])
-def test_front_pictures_are_small(m):
-    names = [f"dimension_{i}" for i in range(m)]
-    table = front_rewards(m)
-    check_png(front_picture(table, names, "gold"), least_width=500)
+@pytest.mark.parametrize(
+    ("m", "names"),
+    [
+        (2, ["front", "judges"]),
+        (3, ["front", "triangle", "judges"]),
+        (10, ["front", "profiles", "judges"]),
+    ],
+)
+def test_an_evaluation_has_the_pictures_of_its_dimensions(m, names):
+    dimensions = [f"dimension_{i}" for i in range(m)]
+    drawn = evaluation_pictures(front_rewards(m), front_values(m), dimensions)
+    assert [one.name for one in drawn] == names
+    for one in drawn:
+        check_png(one.png, least_width=400)
+        entry = picture(one.png, one.caption)
+        assert len(str(entry.value)) < 100_000, "Dagster keeps it in the event log"
+
+
+def test_without_true_scores_no_judges_are_compared():
+    rewards, values = (
+        table.filter(pa.compute.equal(table["judge"], "proxy"))
+        for table in (front_rewards(3), front_values(3))
+    )
+    drawn = evaluation_pictures(rewards, values, ["dimension_0", "dimension_1", "dimension_2"])
+    assert [one.name for one in drawn] == ["front", "triangle"]
 
 
 def test_the_same_front_gives_the_same_picture_and_no_front_none():

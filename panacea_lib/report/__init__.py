@@ -1,6 +1,15 @@
 """What people look at: pictures of fronts and training, and one self-contained page."""
 
+from panacea_lib.report.front_picture import front_picture
+from panacea_lib.report.gallery import Picture, evaluation_pictures
 from panacea_lib.report.page import report_page
-from panacea_lib.report.picture import curves_picture, front_picture, reward_models_picture
+from panacea_lib.report.training_pictures import curves_picture, reward_models_picture
 
-__all__ = ["curves_picture", "front_picture", "report_page", "reward_models_picture"]
+__all__ = [
+    "Picture",
+    "curves_picture",
+    "evaluation_pictures",
+    "front_picture",
+    "report_page",
+    "reward_models_picture",
+]

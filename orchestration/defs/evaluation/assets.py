@@ -25,6 +25,7 @@ where problem = ? and list_contains(?, key) and sample = 0
 qualify row_number() over (partition by method order by prompt_id, point) <= 2
 order by method
 """
+_DRAWN = ("front_rewards", "front_values")
 _LEADERBOARD = """
 select method, judge, value_ratio, value_ratio_low, value_ratio_high, charged_hypervolume,
     hypervolume, inner_product, sparsity, spacing, kl, n
@@ -92,13 +93,13 @@ def pareto_front(
     run = StageRun(context, "pareto_front", workspace, settings)
 
     outcome = run.make_rows("", lambda: Made(measure(run)))
-    from panacea_lib.report import front_picture
+    from panacea_lib.report import evaluation_pictures
 
     leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])
-    judge = leaderboard["judge"][0].as_py()
-    points = run.rows("front_rewards", "pareto_front")
-    front = picture(front_picture(points, run.problem.dimension_names, judge), "the fronts")
-    return run.result([outcome], {"front": front, "leaderboard": small_table(leaderboard)})
+    points, values = (run.rows(name, "pareto_front") for name in _DRAWN)
+    drawn = evaluation_pictures(points, values, run.problem.dimension_names)
+    pictures = {one.name: picture(one.png, one.caption) for one in drawn}
+    return run.result([outcome], {**pictures, "leaderboard": small_table(leaderboard)})
 
 
 @dg.asset(

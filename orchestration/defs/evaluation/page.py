@@ -34,7 +34,7 @@ def write_report(run: StageRun) -> str:
     """The page; MissingUpstreamError where something that it shows has not been made."""
     from panacea_lib.report import (
         curves_picture,
-        front_picture,
+        evaluation_pictures,
         report_page,
         reward_models_picture,
     )
@@ -50,7 +50,8 @@ def write_report(run: StageRun) -> str:
         for stage in ("panacea_policy", "baseline_policies")
         for part in run.plan.parts(stage)
     ]
-    points = run.rows("front_rewards", "pareto_front")
+    points, values = (run.rows(name, "pareto_front") for name in ("front_rewards", "front_values"))
+    drawn = evaluation_pictures(points, values, problem.dimension_names)
     return report_page(
         title=f"{problem.name}: one model for every preference",
         description=problem.description,
@@ -59,9 +60,7 @@ def write_report(run: StageRun) -> str:
         front=front_rows(run.warehouse, problem.name, front_key, answers_key),
         reward_models=models,
         pictures={
-            "Fronts: mean rewards over the grid of λ": front_picture(
-                points, problem.dimension_names, judge
-            ),
+            **{one.caption: one.png for one in drawn},
             "Held-out accuracy of the reward models": reward_models_picture(models),
             "Training loss": curves_picture(pa.concat_tables(curves)),
         },

@@ -1,0 +1,63 @@
+"""Rows of facts.front_rewards and facts.front_values as arrays, a front per method."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from panacea_lib.report.drawing import OPTIMUM, REFERENCE
+
+
+class Front(NamedTuple):
+    """One method's points by one judge: λ, mean rewards and the ends of their intervals, each of
+    shape (G, m)."""
+
+    weight: np.ndarray
+    reward: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def fronts_of(front_rewards: pa.Table, dimensions: list[str], judge: str) -> dict[str, Front]:
+    """method -> its front; the optimum first, so that it lies below and carries the labels, and
+    the reference policy last. ValueError where the judge has scored nothing."""
+    rows = [row for row in front_rewards.to_pylist() if row["judge"] == judge]
+    if not rows:
+        raise ValueError(f"no front judged by {judge!r} to draw")
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    methods.sort(key=lambda name: (name != OPTIMUM, name == REFERENCE))
+    fronts = {}
+    for method in methods:
+        own = {(row["point"], row["dimension"]): row for row in rows if row["method"] == method}
+        points = sorted({point for point, _ in own})
+        fronts[method] = Front(
+            *(
+                np.array([[own[point, name][column] for name in dimensions] for point in points])
+                for column in ("weight", "reward", "reward_low", "reward_high")
+            )
+        )
+    return fronts
+
+
+def values_of(front_values: pa.Table, method: str, judge: str) -> dict[str, np.ndarray]:
+    """Column -> its figures (G,) for one method, in the order of its points; no columns where the
+    method has no row."""
+    rows = [r for r in front_values.to_pylist() if (r["method"], r["judge"]) == (method, judge)]
+    rows.sort(key=lambda row: row["point"])
+    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def judges_of(front_rewards: pa.Table) -> list[str]:
+    """Who scored, the best first: gold sorts before proxy."""
+    return sorted(set(front_rewards["judge"].to_pylist()))
+
+
+def share_reached(values: dict[str, np.ndarray]) -> np.ndarray:
+    """(V − V_ref) / (V* − V_ref) at every λ: the share of the attainable improvement, (G,)."""
+    gained = values["value"] - values["reference_value"]
+    return gained / (values["optimal_value"] - values["reference_value"])
+
+
+def optimum_name(judge: str) -> str:
+    """True scores enumerate every answer; the learned ones know only samples."""
+    return "exact optimum" if judge == "gold" else "estimated optimum"
