@@ -30,6 +30,26 @@ where f.problem = $problem and f.key = $front and f.method = 'panacea'
     and f.judge = (select min(judge) from facts.front_values where key = $front)
 order by f.point
 """
+_TELLING = """
+with judged as (select min(judge) as judge from facts.generation_rewards where key = $panacea),
+scored as (
+    select g.prompt_id, g.point, r.dimension, avg(r.reward) as reward
+    from facts.generations g join facts.generation_rewards r using (key, generation_id)
+    where g.key = $panacea and r.judge = (select judge from judged)
+    group by all
+),
+moves as (
+    select prompt_id, dimension, var_pop(reward) as moved from scored group by all
+),
+telling as ( -- the prompts whose answers' mean rewards move most over λ
+    select prompt_id, sum(moved) as moved from moves
+    group by prompt_id order by moved desc, prompt_id limit $prompts
+)
+select a.prompt_id, a.prompt, a.method, a.point, a.response
+from sample_responses_history a join telling using (prompt_id)
+where a.problem = $problem and list_contains($answers, a.key) and a.sample = 0
+order by telling.moved desc, a.prompt_id, a.method, a.point
+"""
 
 
 def leaderboard_rows(warehouse: Warehouse, problem: str, front_key: str) -> list[dict[str, Any]]:
@@ -51,3 +71,12 @@ def front_rows(
     kl, value, optimal_value, and a prompt with one sample answer."""
     keys = {"problem": problem, "front": front_key, "answers": answers_key}
     return warehouse.read(_FRONT, keys).to_pylist(maps_as_pydicts="strict")
+
+
+def telling_answers(
+    warehouse: Warehouse, problem: str, answers_keys: dict[str, str], prompts: int
+) -> list[dict[str, Any]]:
+    """The first sample of every method (method -> key of its generations) at every λ, for the
+    held-out prompts where Panacea's rewards by the best judge move most over λ."""
+    keys = {"problem": problem, "panacea": answers_keys["panacea"], "prompts": prompts}
+    return warehouse.read(_TELLING, keys | {"answers": list(answers_keys.values())}).to_pylist()

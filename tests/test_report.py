@@ -1,6 +1,8 @@
 """Pictures stay small, and the page is one well-formed file in which no text can act."""
 
 import base64
+import hashlib
+import json
 import re
 import struct
 from html.parser import HTMLParser
@@ -19,11 +21,12 @@ from panacea_lib.report import (
     front_picture,
     report_page,
     reward_models_picture,
+    slider_data,
 )
 
 METHODS = ["panacea", "panacea_dpo", "rewarded_soups", "reference", "optimum"]
 VOID = {"meta", "img", "br", "hr", "link", "input"}
-EVIL = '<script>alert("λ")</script> & \x00 <b>'
+EVIL = '</script><script>alert("λ")</script> & \x00 <b> <!--'
 
 
 def front_rewards(m: int) -> pa.Table:
@@ -121,10 +124,13 @@ class _Reader(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.open, self.tags, self.values, self.text = [], [], [], ""
+        self.scripts = []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.values += [value for _, value in attrs]
+        if tag == "script":
+            self.scripts.append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -136,7 +142,10 @@ class _Reader(HTMLParser):
         self.handle_starttag(tag, attrs)
 
     def handle_data(self, data):
-        self.text += data
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        else:
+            self.text += data
 
 
 def read(page: str) -> _Reader:
@@ -157,6 +166,42 @@ FRONT = [
         "response": EVIL,
     }
 ]
+COMPARISON = {"metric": "value_ratio", "difference": 0.118, "low": 0.103, "high": 0.131}
+COMPARISONS = [
+    {"method": "panacea", "other": EVIL, "verdict": "better", **COMPARISON},
+    {
+        "method": "panacea", "other": "mod", "metric": "value_ratio", "difference": -0.1,
+        "low": -0.2, "high": -0.05, "verdict": "worse",
+    },
+    {
+        "method": "mod", "other": "panacea_dpo", "metric": "value_ratio", "difference": 0.0,
+        "low": -0.01, "high": 0.02, "verdict": "no difference shown",
+    },
+    {"method": "panacea", "other": "mod", "verdict": "worse", **COMPARISON, "metric": "igd_plus"},
+]  # fmt: skip
+
+
+def answers(m: int) -> list[dict]:
+    """Two prompts; what each learned method says tells the method, the point and an attack."""
+    points = len(preference_grid(m))
+    return [
+        {
+            "prompt_id": f"q{k}", "prompt": f"prompt {k} {EVIL}", "method": method, "point": point,
+            "response": f"{method} at {point} to {k} {EVIL}",
+        }
+        for k in range(2)
+        for method in ("panacea", "panacea_dpo", "reference")
+        for point in range(1 if method == "reference" else points)
+    ]  # fmt: skip
+
+
+def slider_of(m: int, attack: str = EVIL) -> dict:
+    """What a slider over m dimensions shows; the last dimension's name is an attack."""
+    names = [f"dimension_{i}" for i in range(m)]
+    table = front_rewards(m)
+    renamed = [attack if name == names[-1] else name for name in table["dimension"].to_pylist()]
+    table = table.set_column(table.column_names.index("dimension"), "dimension", [renamed])
+    return slider_data(table, front_values(m), [*names[:-1], attack], answers(m))
 
 
 def page(**changes) -> str:
@@ -168,6 +213,7 @@ def page(**changes) -> str:
             {
                 "method": EVIL, "judge": "gold", "value_ratio": 0.93211, "value_ratio_low": 0.9,
                 "value_ratio_high": 0.96, "sparsity": None, "kl": 1.5, "n": 5632, "tokens": 1,
+                "igd_plus": 0.05, "adapters": 1, "created_at": "today",
             }
         ],
         "front": FRONT,
@@ -175,21 +221,78 @@ def page(**changes) -> str:
         "pictures": {EVIL: PNG},
         "queries": {EVIL: "select * from leaderboard where kl < 2"},
         "notes": [EVIL],
+        "comparisons": COMPARISONS,
+        "slider": slider_of(2),
     }  # fmt: skip
     return report_page(**{**plain, **changes})
 
 
-def test_nothing_a_model_wrote_can_act_on_the_page():
-    text = page()
+@pytest.mark.parametrize("m", [2, 3, 10])
+def test_nothing_a_model_wrote_can_act_on_the_page(m):
+    text = page(slider=slider_of(m))
     reader = read(text)
-    assert "script" not in reader.tags and "b" in reader.tags
-    assert "<script" not in text and "\x00" not in text
-    assert reader.text.count('<script>alert("λ")</script> & \ufffd <b>') >= 8
+    assert len(reader.scripts) == 2, "the data and our own script"
+    assert "alert" not in reader.scripts[1] and "innerHTML" not in reader.scripts[1]
+    assert "<script>alert" not in text and "\x00" not in text and "<!--" not in text
+    assert reader.text.count('</script><script>alert("λ")</script> & \ufffd <b> <!--') >= 12
     # Self-contained: nothing is fetched.
-    assert not re.search(r"https?://|url\(|@import", text)
+    without = text.replace("http://www.w3.org/2000/svg", "")  # a name that is never asked for
+    assert not re.search(r"https?://|url\(|@import|fetch\(|XMLHttp", without)
     assert [v for v in reader.values if v.startswith("data:")] == [
         "data:image/png;base64,iVBORw0KGgo="
     ]
+
+
+def test_the_browser_is_told_to_run_our_script_alone_and_to_fetch_nothing():
+    text = page()
+    reader = read(text)
+    (rules,) = [value for value in reader.values if value.startswith("default-src")]
+    digest = base64.b64encode(hashlib.sha256(reader.scripts[1].encode()).digest()).decode()
+    assert rules.startswith("default-src 'none'; img-src data:; ")
+    assert f"script-src 'sha256-{digest}';" in rules and "unsafe" not in rules
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}';" in rules
+    assert not re.search(r"<[^>]+ (style|on\w+)=", text), "they would be refused"
+
+
+@pytest.mark.parametrize("m", [2, 3, 10])
+def test_the_slider_holds_what_was_measured(m):
+    table, points = front_rewards(m), len(preference_grid(m))
+    reader = read(page(slider=slider_of(m)))
+    data = json.loads(reader.scripts[0])
+    assert data["methods"] == ["panacea", "panacea_dpo"], "soups have no answers here"
+    assert np.allclose(data["grid"], preference_grid(m), atol=1e-4)
+    assert len(data["dimensions"]) == m and "alert" in data["dimensions"][-1]
+    row = table.filter(
+        (pa.compute.field("method") == "panacea_dpo")
+        & (pa.compute.field("judge") == "gold")
+        & (pa.compute.field("point") == points - 1)
+        & (pa.compute.field("dimension") == "dimension_0")
+    ).to_pylist()[0]
+    expected = [row["reward"], row["reward_low"], row["reward_high"]]
+    last = data["fronts"][1][-1]
+    assert last["rewards"][0] == pytest.approx(expected, abs=1e-4)
+    assert last["share"] is not None and len(last["kl"]) == 3
+    told = data["prompts"][1]
+    assert told["answers"][1][-1].startswith(f"panacea_dpo at {points - 1} to 1")
+    assert told["reference"].startswith("reference at 0 to 1")
+    assert all(len(one) == points for one in told["answers"])
+    # Every input has a label of its own, and the page says what it picks.
+    inputs = [v for v in reader.values if v and v.startswith("slider-weight-")]
+    assert len(set(inputs)) == (1 if m == 2 else m) and len(inputs) >= 2 * len(set(inputs))
+    assert "Nearest evaluated λ" in reader.text and "noscript" in reader.tags
+
+
+def test_long_answers_are_clipped_and_a_missing_one_is_none():
+    rows = [r for r in answers(2) if (r["method"], r["point"]) != ("panacea_dpo", 3)]
+    rows[0]["response"] = "a" * 10_000
+    names = ["dimension_0", "dimension_1"]
+    data = slider_data(front_rewards(2), front_values(2), names, rows)
+    assert len(data["prompts"][0]["answers"][0][0]) == 700
+    assert data["prompts"][0]["answers"][1][3] is None
+    with pytest.raises(ValueError, match="no learned method"):
+        slider_data(front_rewards(2), front_values(2), names, [])
 
 
 def test_the_page_tells_what_it_was_told():
@@ -197,13 +300,35 @@ def test_the_page_tells_what_it_was_told():
     reader = read(text)
     assert "0.932" in text and "[0.900, 0.960]" in text and "5,632" in text
     assert "value ratio: the share of the attainable improvement" in reader.text
+    assert "IGD+: mean distance, counting only shortfall" in reader.text
+    assert "adapters: how many" in reader.text
     assert "(0.3, 0.7)" in text and "1.250" in text and "-0.500" in text
-    assert "tokens" not in reader.text  # columns nobody needs on a page stay out
+    assert "sparsity:" not in reader.text, "a column without a figure stays out"
+    assert "created" not in reader.text, "and so does one that nobody needs on a page"
     assert "kl &lt; 2" in text
-    assert "prefers-color-scheme: dark" in text and "max-width: 40rem" in text
+    assert "prefers-color-scheme: dark" in text and "max-width: 46rem" in text
+
+
+def test_the_headline_is_panacea_s_value_ratio():
+    row = {"method": "panacea", "judge": "gold", "value_ratio": 0.93211, "n": 1}
+    row |= {"value_ratio_low": 0.9, "value_ratio_high": 0.96}
+    assert "0.932 of the attainable improvement" in read(page(leaderboard=[row])).text
+    estimated = read(page(leaderboard=[row | {"judge": "proxy"}])).text
+    assert "by an estimated ruler that reads high" in estimated
+    assert "attainable improvement over the base" not in read(page()).text
+
+
+def test_comparisons_are_sentences():
+    told = read(page()).text
+    assert f"beats {EVIL}: value ratio +0.118 [0.103, 0.131]".replace("\x00", "\ufffd") in told
+    assert "panacea loses to mod: value ratio −0.100 [−0.200, −0.050]" in told
+    assert "mod and panacea_dpo: no difference shown, value ratio +0.000 [−0.010, 0.020]" in told
+    assert "IGD+worse+0.118[0.103, 0.131]" in told.replace("\n", "")
 
 
 def test_empty_sections_are_left_out():
-    text = page(front=[], reward_models=[], pictures={}, queries={}, notes=[], leaderboard=[])
-    assert read(text).tags.count("h2") == 1
+    nothing = {"front": [], "reward_models": [], "pictures": {}, "queries": {}, "notes": []}
+    text = page(**nothing, leaderboard=[], comparisons=[], slider=None)
+    reader = read(text)
+    assert reader.tags.count("h2") == 1 and reader.scripts == []
     assert "What each preference gets" not in text

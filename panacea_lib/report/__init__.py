@@ -3,6 +3,7 @@
 from panacea_lib.report.front_picture import front_picture
 from panacea_lib.report.gallery import Picture, evaluation_pictures
 from panacea_lib.report.page import report_page
+from panacea_lib.report.slider import slider_data
 from panacea_lib.report.training_pictures import curves_picture, reward_models_picture
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "front_picture",
     "report_page",
     "reward_models_picture",
+    "slider_data",
 ]

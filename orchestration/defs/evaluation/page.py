@@ -1,17 +1,20 @@
 """The report of one problem: asked of the views, laid out by the library."""
 
 from datetime import UTC, datetime
+from platform import python_version
+from typing import Any
 
 import pyarrow as pa
 
 from orchestration.stage import StageRun
-from orchestration.summary import front_rows, leaderboard_rows
+from orchestration.summary import front_rows, leaderboard_rows, telling_answers
 from panacea_lib.plan import library_versions
 
 _REWARD_MODELS = """
 select dimension, accuracy, accuracy_low, accuracy_high, majority, best_possible, n
 from reward_model_quality_history where problem = ? and list_contains(?, key)
 """
+_PROMPTS = 6  # beside the slider
 _QUERIES = {
     "Which method is best, and how sure are we?": "from leaderboard where problem = '{name}';",
     "What does every preference vector get?": (
@@ -37,53 +40,72 @@ def write_report(run: StageRun) -> str:
         evaluation_pictures,
         report_page,
         reward_models_picture,
+        slider_data,
     )
 
     problem = run.problem
-    front_key, answers_key = run.made("pareto_front"), run.made("generations", "panacea")
+    dimensions = problem.dimension_names
+    front_key, answers_keys = run.made("pareto_front"), _answers_keys(run)
     leaderboard = leaderboard_rows(run.warehouse, problem.name, front_key)
     model_keys = [run.made("reward_models", name) for name in run.plan.parts("reward_models")]
     models = run.warehouse.read(_REWARD_MODELS, [problem.name, model_keys]).to_pylist()
-    judge = leaderboard[0]["judge"]
     curves = [
         run.rows("training_curves", stage, part)
         for stage in ("panacea_policy", "baseline_policies")
         for part in run.plan.parts(stage)
     ]
     points, values = (run.rows(name, "pareto_front") for name in ("front_rewards", "front_values"))
-    drawn = evaluation_pictures(points, values, problem.dimension_names)
+    answers = telling_answers(run.warehouse, problem.name, answers_keys, _PROMPTS)
     return report_page(
         title=f"{problem.name}: one model for every preference",
         description=problem.description,
         card=_card(run),
         leaderboard=leaderboard,
-        front=front_rows(run.warehouse, problem.name, front_key, answers_key),
+        comparisons=_comparisons(run),
+        slider=slider_data(points, values, dimensions, answers),
+        front=front_rows(run.warehouse, problem.name, front_key, answers_keys["panacea"]),
         reward_models=models,
         pictures={
-            **{one.caption: one.png for one in drawn},
+            **{one.caption: one.png for one in evaluation_pictures(points, values, dimensions)},
             "Held-out accuracy of the reward models": reward_models_picture(models),
             "Training loss": curves_picture(pa.concat_tables(curves)),
         },
         queries={what: sql.format(name=problem.name) for what, sql in _QUERIES.items()},
-        notes=[] if judge == "gold" else [_ESTIMATED],
+        notes=[] if leaderboard[0]["judge"] == "gold" else [_ESTIMATED],
     )
 
 
+def _answers_keys(run: StageRun) -> dict[str, str]:
+    """Method -> key of its answers."""
+    return {method: run.made("generations", method) for method in run.plan.parts("generations")}
+
+
+def _comparisons(run: StageRun) -> list[dict[str, Any]]:
+    """Rows of paired differences: method, other, metric, difference, low, high, verdict."""
+    return []
+
+
 def _card(run: StageRun) -> dict[str, str]:
+    """Data, models, method, keys, versions, date and the command that makes it all again."""
     problem, plan = run.problem, run.plan
     base = problem.base_model
     name = getattr(base, "model", "a small Llama trained from scratch")
     settings = f" --seed {plan.seed}" + (f" --max-steps {plan.max_steps}" if plan.max_steps else "")
-    versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    versions = {"Python": python_version(), **library_versions()}
     return {
         "dimensions": ", ".join(problem.dimension_names),
-        "data": f"{problem.data.kind} ({plan.data_fingerprint[:12]})",
+        "data": f"{problem.data.kind}, fingerprint {plan.data_fingerprint[:16]}",
         "base model": f"{name}, quantisation {base.quantization}",
+        "reward models": f"one per dimension, {plan.steps(problem.rewards.steps)} steps each",
         "method": f"{problem.training.method}, {plan.steps(problem.training.steps)} steps",
-        "β": f"{problem.beta:g}",
+        "other methods": ", ".join(plan.parts("baseline_policies")) or "none",
+        "β": f"{problem.beta:g}, the price of a nat of KL in normalised reward",
+        "seed": str(plan.seed),
         "owner": problem.owner,
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "to make it again": f"panacea materialize {problem.name}{settings}",
+        "key of the base model": plan.key("base_model"),
+        "key of the policy": plan.key("panacea_policy", "panacea"),
         "key of the front": plan.key("pareto_front"),
-        "libraries": versions,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
