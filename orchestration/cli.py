@@ -7,6 +7,7 @@ libraries are imported by the commands that need them, after the workspace is se
 import json
 import os
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -216,6 +217,25 @@ def export(
     be_quiet()
     lines = export_policy(problem, method, preference, out, workspace)
     typer.echo(f"wrote {out}: a LoRA for PEFT and the servers that read its files\n{lines}")
+
+
+@app.command()
+def report(
+    problem: Annotated[str, typer.Argument(help="A problem that has been materialised.")],
+    show: Annotated[bool, typer.Option("--open", help="Also open it in the browser.")] = False,
+) -> None:
+    """Print where a problem's report lies."""
+    workspace = Workspace.current()
+    load_problem_named(workspace, problem)  # a name that is no problem's is bad input
+    page = workspace.reports / f"{problem}.html"
+    if not page.exists():
+        raise MissingUpstreamError(
+            f"{problem} has no report yet: run `panacea materialize {problem}`"
+        )
+    typer.echo(page)
+    if show and not webbrowser.open(page.as_uri()):
+        typer.echo("no browser was found here; open the file yourself", err=True)
+        raise typer.Exit(1)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

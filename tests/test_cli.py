@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import webbrowser
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,24 @@ def test_preferences_as_people_write_them(text, weights):
 def test_bad_preferences_are_refused(text, told):
     with pytest.raises(InputError, match=told):
         parse_preference(text, DIMENSIONS)
+
+
+def test_report_prints_where_the_page_lies_and_opens_it(run, home, monkeypatch):
+    page = home / "var" / "reports" / "tiny.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<!DOCTYPE html>")
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    assert run("report", "tiny") == (0, f"{page}\n", "") and not opened
+    assert run("report", "tiny", "--open") == (0, f"{page}\n", "")
+    assert opened == [page.as_uri()]
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+    code, out, err = run("report", "tiny", "--open")
+    assert (code, out) == (1, f"{page}\n") and "no browser" in err
+
+
+def test_report_says_how_to_make_one(run, home):
+    code, out, err = run("report", "tiny", "--open")
+    assert (code, out) == (1, "") and "panacea materialize tiny" in err
+    assert run("report", "nothing")[0] == 2
+    assert not home.exists()
