@@ -281,7 +281,7 @@ def test_the_slider_holds_what_was_measured(m):
     # Every input has a label of its own, and the page says what it picks.
     inputs = [v for v in reader.values if v and v.startswith("slider-weight-")]
     assert len(set(inputs)) == (1 if m == 2 else m) and len(inputs) >= 2 * len(set(inputs))
-    assert "Nearest evaluated λ" in reader.text and "noscript" in reader.tags
+    assert "Nearest evaluated λ" in reader.text and "needs JavaScript" in reader.text
 
 
 def test_long_answers_are_clipped_and_a_missing_one_is_none():

@@ -1,5 +1,6 @@
 """Rows of facts.front_rewards and facts.front_values as arrays, a front per method."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,7 @@ def judges_of(front_rewards: pa.Table) -> list[str]:
     return sorted(set(front_rewards["judge"].to_pylist()))
 
 
-def share_reached(values: dict[str, np.ndarray]) -> np.ndarray:
+def share_reached(values: Mapping[str, np.ndarray]) -> np.ndarray:
     """(V − V_ref) / (V* − V_ref) at every λ: the share of the attainable improvement, (G,)."""
     gained = values["value"] - values["reference_value"]
     return gained / (values["optimal_value"] - values["reference_value"])

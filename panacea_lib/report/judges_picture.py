@@ -8,13 +8,19 @@ from panacea_lib.report.fronts import fronts_of, values_of
 
 
 def judges_picture(front_rewards: pa.Table, front_values: pa.Table, dimensions: list[str]) -> bytes:
-    """Mean λ·r by both judges against KL, a panel per method and a pair of marks per λ.
+    """Mean λ·r by both judges against KL, a panel per method that has a KL, a pair of marks per λ.
 
     Filled is gold, hollow is proxy. A hollow mark far above its filled one means that the policy
     has found the reward models' mistakes. ValueError where one of the judges has scored nothing.
     """
     gold, proxy = (fronts_of(front_rewards, dimensions, judge) for judge in ("gold", "proxy"))
-    methods = [name for name in gold if name in proxy and name not in (OPTIMUM, REFERENCE)]
+    methods = [
+        name
+        for name in gold
+        if name in proxy
+        and name not in (OPTIMUM, REFERENCE)
+        and values_of(front_values, name, "gold")
+    ]
     look = looks(list(gold))
     columns = min(len(methods), 3)
     panels = -(-len(methods) // columns)

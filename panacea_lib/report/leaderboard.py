@@ -73,9 +73,7 @@ def leaderboard_tables(rows: Sequence[Row]) -> str:
         + _figures(rows, [name for name in columns if name in _QUALITY])
         + "<h3>Cost</h3>\n"
         + _figures(rows, [name for name in columns if name in _COST])
-        + explained(
-            "What the columns mean", {heading(k): what for k, what in columns.items()}, is_open=True
-        )
+        + explained("What the columns mean", {heading(k): what for k, what in columns.items()})
         + explained("What the methods are", {k: what for k, what in methods.items() if what})
     )
 

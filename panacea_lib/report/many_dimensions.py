@@ -54,9 +54,9 @@ def _draw_triangle(
     """One figure (G,) at each place (G, 2), as a coloured disc that tells it."""
     axes.fill(*_CORNERS.T, facecolor="0.97", edgecolor="0.8", linewidth=0.8, zorder=1)
     axes.scatter(*places.T, c=figures, norm=scale, cmap="viridis", s=520, zorder=2)
-    for place, figure in zip(places, figures, strict=True):
+    for (x, y), figure in zip(places, figures, strict=True):
         ink = "white" if scale(figure) < 0.6 else "black"
-        axes.text(*place, f"{figure:.2f}", color=ink, fontsize=7, ha="center", va="center")
+        axes.text(x, y, f"{figure:.2f}", color=ink, fontsize=7, ha="center", va="center")
     for corner, name, (dx, dy) in zip(
         _CORNERS, dimensions, ((0, -0.15), (0, -0.15), (0, 0.12)), strict=True
     ):

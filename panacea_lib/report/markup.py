@@ -70,10 +70,9 @@ def table(
     )
 
 
-def explained(summary: str, words: Mapping[str, str], is_open: bool = False) -> str:
+def explained(summary: str, words: Mapping[str, str]) -> str:
     """A list of what names mean, that folds away; keys are HTML already."""
     if not words:
         return ""
     items = "".join(f"<li><b>{name}</b>: {text(what)}.</li>\n" for name, what in words.items())
-    opened = ' open="open"' if is_open else ""
-    return f"<details{opened}><summary>{summary}</summary>\n<ul>\n{items}</ul></details>"
+    return f'<details open="open"><summary>{summary}</summary>\n<ul>\n{items}</ul></details>'

@@ -177,6 +177,7 @@
     else drawBars(front, here);
   }
 
+  at("note").hidden = true;
   document.getElementById("slider").hidden = false;
   for (const input of [...weights, at("method")]) input.addEventListener("input", show);
   let width = 0;

@@ -101,12 +101,13 @@ def _clipped(words: str) -> str:
 
 def slider_panel(data: Mapping[str, Any]) -> str:
     """The section's body: inputs with labels, places for what they choose, and the data. The panel
-    is hidden until the script runs; without one a note says where the same figures are."""
+    is hidden until the script runs. Where it cannot, for whatever reason, a note stays that says
+    where the same figures are."""
     # All of ASCII, and "<" escaped: no text can end the element or begin another.
     embedded = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     return (
-        '<noscript><p class="note">The slider needs JavaScript. Without it, the same front is '
-        "among the pictures and in the table “What each preference gets”.</p></noscript>\n"
+        '<p class="note" id="slider-note">The slider needs JavaScript. Without it, the same front '
+        "is among the pictures and in the table “What each preference gets”.</p>\n"
         '<div id="slider" hidden="hidden">\n'
         f"{_controls(data)}{_result(data)}{_answers(data)}</div>\n"
         f'<script type="application/json" id="slider-data">{embedded}</script>'
@@ -164,10 +165,15 @@ def _result(data: Mapping[str, Any]) -> str:
         f"<thead><tr><td></td>{heads}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
         '<p>KL from the reference policy: <b id="slider-kl"></b> nats. '
         'Share of the attainable improvement at this λ: <b id="slider-share"></b>. '
-        f"Judge: {text(data['judge'])}.</p>\n</div>\n</div>\n"
+        f"Judge: {text(data['judge'])}.</p>\n"
+        f"{_RAW if optimum else ''}</div>\n</div>\n"
     )
 
 
+_RAW = (
+    '<p class="small">Rewards are raw: by drifting further a method may get more of them than the '
+    "optimum. The share charges for that.</p>\n"
+)
 _CELLS = ("lambda", "mean", "interval", "reference", "optimum")
 
 

@@ -64,6 +64,7 @@ ul { padding-left: 1.2rem; }
 .result figure { margin: 0; }
 .figures table { font-size: .85rem; }
 .figures th, .figures td { padding: .35rem .4rem; }
+.figures .name { overflow-wrap: anywhere; min-width: 7.8rem; }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font-size: 12px; }
 svg .tick { fill: var(--soft); font-size: 11px; }
