@@ -236,6 +236,36 @@ def report(
     if show and not webbrowser.open(page.as_uri()):
         typer.echo("no browser was found here; open the file yourself", err=True)
         raise typer.Exit(1)
+def choose(
+    problem: Annotated[str, typer.Argument(help="A problem that has been evaluated.")],
+    at_least: Annotated[
+        list[str],
+        typer.Option(
+            help="A floor under a mean reward, e.g. harmlessness=0.5 (0: the base model's mean, 1: "
+            "its spread). Give it again for another dimension."
+        ),
+    ],
+    most: Annotated[
+        str, typer.Option(help="The dimension to have the most of; it may have a floor too.")
+    ],
+    method: Annotated[str, typer.Option(help="A method of the leaderboard.")] = "panacea",
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object.")] = False,
+) -> None:
+    """Which λ to ask for: of the evaluated ones that hold the floors, the one with the most."""
+    from orchestration.choose import choice_json, choice_lines, choose_preference
+    from orchestration.prefer import check_dimension, parse_floors
+
+    workspace = Workspace.current()
+    loaded = load_problem_named(workspace, problem)
+    floors = parse_floors(at_least, loaded.dimension_names)
+    check_dimension("--most", most, loaded.dimension_names)
+    warehouse = Warehouse(workspace.warehouse)
+    choice, judge = choose_preference(warehouse, loaded, method, floors, most)
+    if as_json:
+        told = choice_json(choice, method, judge)
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(choice_lines(choice, method, judge))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -155,6 +155,7 @@ def test_many_dimensions_share_columns_and_only_corners_and_centre_are_shown():
     assert "[bold]" in shown and len(shown.splitlines()) < 50
 
 
+CHOOSE = ("choose", "tiny", "--most", "helpfulness")
 BAD = {
     "no such problem": (("materialize", "dmeo"), "did you mean 'demo'"),
     "no such asset": (("materialize", "tiny", "--select", "pairz"), "did you mean 'pairs'"),
@@ -171,6 +172,30 @@ BAD = {
     "unknown dimension": (("ask", "tiny", "hi", "--prefer", "warmth=1"), "no dimension is named"),
     "not a weight": (("ask", "tiny", "hi", "--prefer", "harmlessness=x"), "no weight"),
     "empty prompt": (("ask", "tiny", "  "), "empty"),
+    "floor of what": (
+        (*CHOOSE, "--at-least", "warmth=1"),
+        "--at-least: no dimension is named 'warmth'",
+    ),
+    "most of what": (
+        ("choose", "tiny", "--at-least", "harmlessness=0", "--most", "helpfulnes"),
+        "did you mean 'helpfulness'",
+    ),
+    "no floor": (
+        (*CHOOSE, "--at-least", "harmlessness"),
+        "'harmlessness' is not NAME=REWARD",
+    ),
+    "floor that is no number": (
+        (*CHOOSE, "--at-least", "harmlessness=nan"),
+        "'nan' is no reward for harmlessness",
+    ),
+    "endless floor": (
+        (*CHOOSE, "--at-least", "harmlessness=-inf"),
+        "'-inf' is no reward",
+    ),
+    "two floors": (
+        (*CHOOSE, "--at-least", "harmlessness=0", "--at-least", "harmlessness=1"),
+        "harmlessness has two floors",
+    ),
 }
 
 
@@ -211,7 +236,17 @@ def test_a_policy_that_is_not_there_names_the_remedy(run):
 def test_help_needs_no_workspace():
     finished = panacea("--help")
     assert finished.code == 0
-    for command in ("problems", "validate", "new", "materialize", "sql", "ask", "dev", "schema"):
+    for command in (
+        "problems",
+        "validate",
+        "new",
+        "materialize",
+        "sql",
+        "ask",
+        "choose",
+        "dev",
+        "schema",
+    ):
         assert command in finished.out
 
 

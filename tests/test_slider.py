@@ -93,7 +93,7 @@ def test_evenness_is_jains_index():
     ],
 )
 def test_what_is_no_front_of_two_dimensions_is_refused(grid, points):
-    with pytest.raises(ValueError, match="slider needs|finite"):
+    with pytest.raises(ValueError, match=r"slider needs|finite"):
         fit_slider(grid, points)
 
 
