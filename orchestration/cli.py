@@ -169,15 +169,27 @@ def ask(
             "not named share the rest. Give it again to compare. Default: all alike."
         ),
     ] = None,
+    slider: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Instead of --prefer, for two dimensions: a position from 0 (all weight on the "
+            "second) to 1 (all on the first), in equal steps along the measured front."
+        ),
+    ] = None,
     method: Annotated[str, typer.Option(help="A method of the leaderboard.")] = "panacea",
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another answer.")] = 0,
 ) -> None:
     """Ask the trained policy, once per preference vector."""
     from orchestration.prefer import parse_preference
+    from panacea_lib.stored_slider import check_position
 
     workspace = Workspace.current()
     loaded = load_problem_named(workspace, problem)
     names = loaded.dimension_names
+    if prefer and slider:
+        raise InputError("give --prefer or --slider, not both")
+    for position in slider or []:
+        check_position(names, position)
     even = {name: 1 / len(names) for name in names}
     preferences = [parse_preference(text, names) for text in prefer or []] or [even]
     if not prompt.strip():
@@ -187,6 +199,8 @@ def ask(
     from panacea_lib.policy import load_policy
 
     policy = load_policy(problem, method, workspace)
+    if slider:
+        preferences = [policy.slider(position) for position in slider]
     for preference in preferences:
         weights = ", ".join(f"{name} {weight:.2g}" for name, weight in preference.items())
         typer.echo(f"[{weights}]\n{policy.ask(prompt, preference, seed=seed)}")
@@ -236,6 +250,9 @@ def report(
     if show and not webbrowser.open(page.as_uri()):
         typer.echo("no browser was found here; open the file yourself", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
 def choose(
     problem: Annotated[str, typer.Argument(help="A problem that has been evaluated.")],
     at_least: Annotated[

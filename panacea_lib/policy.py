@@ -1,15 +1,16 @@
 """Policies: whatever answers a prompt, given a preference vector λ."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from panacea_lib.adapter import as_preference, load_adapter
+from panacea_lib.errors import MissingUpstreamError
 from panacea_lib.generation import (
     TokenRows,
     fitting_prompts,
@@ -19,6 +20,10 @@ from panacea_lib.generation import (
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import Tokenizer, decode_responses
 from panacea_lib.problem_types import Quantization
+from panacea_lib.stored_slider import check_position, stored_slider
+
+if TYPE_CHECKING:
+    from panacea_lib.evaluation.slider import Slider
 
 
 @dataclass
@@ -161,15 +166,38 @@ def _open_soup(model: Any, tokenizer: Tokenizer, folder: Path, dimensions: list[
 class LoadedPolicy:
     """A trained policy of a problem, ready to be asked."""
 
-    def __init__(self, policy: Policy, max_new_tokens: int, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        max_new_tokens: int,
+        max_length: int | None = None,
+        read_slider: "Callable[[], Slider] | None" = None,
+    ) -> None:
+        """`read_slider` is called when a slider is asked for; without it there is none."""
         self._policy = policy
         self._max_new_tokens = max_new_tokens
         self._max_length = max_length
+        self._read_slider = read_slider
 
     @property
     def dimensions(self) -> list[str]:
         """The names that a preference may weigh."""
         return self._policy.dimensions
+
+    def slider(self, t: float) -> dict[str, float]:
+        """λ at position t of the calibrated slider, for `ask`: from 0, all weight on the second
+        dimension, to 1, all on the first, in equal steps along the measured front.
+
+        InputError for a t outside [0, 1], and where there are not two dimensions;
+        MissingUpstreamError where the policy was not evaluated.
+        """
+        names = self.dimensions
+        check_position(names, t)
+        if self._read_slider is None:
+            raise MissingUpstreamError(
+                "this policy was not opened by load_policy: it has no slider"
+            )
+        return dict(zip(names, self._read_slider().preference(t).tolist(), strict=True))
 
     def ask(self, prompt: str, preference: dict[str, float], seed: int = 0) -> str:
         """One sampled answer for one λ by dimension name; ValueError for a bad λ."""
@@ -218,12 +246,15 @@ def load_policy(problem: str, method: str = "panacea", workspace: Any = None) ->
         folder = store.fetch(_current_key(warehouse, problem, stage, method))
     quantization = loaded.base_model.quantization
     policy = open_policy(method, folder, base, quantization, loaded.dimension_names)
-    return LoadedPolicy(policy, loaded.evaluation.max_new_tokens, loaded.base_model.max_length)
+    return LoadedPolicy(
+        policy,
+        loaded.evaluation.max_new_tokens,
+        loaded.base_model.max_length,
+        lambda: stored_slider(warehouse, problem, method, loaded.dimension_names),
+    )
 
 
 def _current_key(warehouse: Any, problem: str, stage: str, part: str) -> str:
-    from panacea_lib.errors import MissingUpstreamError
-
     rows = warehouse.read(
         "select key from facts.current where problem = ? and stage = ? and part = ?",
         [problem, stage, part],

@@ -146,7 +146,14 @@ def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -
     figures = {"effective_samples": 3.5, "points_refused": 1.0, "samples_needed": 92.0}
     metrics += [("optimum", "proxy", name, f, None, None, 64) for name, f in figures.items()]
     costs = [(method, 1, int(method != "reference")) for method in METHODS]
+    slider = [
+        (method, judges[-1], True, weights[0] ** 2, dimension, weight)
+        for method in METHODS[:2]
+        for weights in GRID
+        for dimension, weight in zip(DIMENSIONS, weights, strict=True)
+    ]
     return product(key, "pareto_front"), {
+        "sliders": table("method judge calibrated position dimension weight", *slider),
         "front_rewards": table(
             "method judge point dimension weight reward reward_low reward_high n", *rewards
         ),

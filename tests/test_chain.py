@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+import numpy as np
 import pytest
 from conftest import Finished, panacea
 
@@ -147,6 +148,28 @@ def test_ask_answers_once_per_preference_as_load_policy_does(chain):
     policy = load_policy("tiny")
     answer = policy.ask(PROMPT, {"helpfulness": 0.2, "harmlessness": 0.8})
     assert finished.out.splitlines()[1] == answer
+
+
+def test_the_slider_is_an_arc_length_of_the_front(chain):
+    from panacea_lib.evaluation.slider import fit_slider
+
+    front = warehouse().read(
+        "select preference, rewards from pareto_front where problem = 'tiny' "
+        "and method = 'panacea' and judge = 'gold' order by point"
+    )
+    points = [
+        [list(row[name].values()) for row in front.to_pylist(maps_as_pydicts="strict")]
+        for name in ("preference", "rewards")
+    ]
+    first = fit_slider(*map(np.array, points)).preference(0.3)[0]
+    preference = load_policy("tiny").slider(0.3)
+    assert preference == pytest.approx({"helpfulness": first, "harmlessness": 1 - first})
+    asked = panacea("ask", "tiny", PROMPT, "--slider", "0.3", "--slider", "1")
+    assert asked.code == 0, asked.err
+    labels = [line for line in asked.out.splitlines() if line.startswith("[")]
+    assert labels[0].startswith(f"[helpfulness {first:.2g}, harmlessness ") and len(labels) == 2
+    methods = warehouse().read("select distinct method from sliders where problem = 'tiny'")
+    assert {*methods["method"].to_pylist()} == METHODS - {"reference"}
 
 
 # ---- it reuses

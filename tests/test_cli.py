@@ -172,6 +172,12 @@ BAD = {
     "unknown dimension": (("ask", "tiny", "hi", "--prefer", "warmth=1"), "no dimension is named"),
     "not a weight": (("ask", "tiny", "hi", "--prefer", "harmlessness=x"), "no weight"),
     "empty prompt": (("ask", "tiny", "  "), "empty"),
+    "two ways to prefer": (
+        ("ask", "tiny", "hi", "--slider", "0.5", "--prefer", "harmlessness=1"),
+        "give --prefer or --slider, not both",
+    ),
+    "off the slider": (("ask", "tiny", "hi", "--slider", "nan"), "from 0 (all weight on harmless"),
+    "slider of three": (("ask", "demo3", "hi", "--slider", "0.5"), "between two dimensions"),
     "floor of what": (
         (*CHOOSE, "--at-least", "warmth=1"),
         "--at-least: no dimension is named 'warmth'",

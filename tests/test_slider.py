@@ -1,15 +1,21 @@
-"""The calibrated slider: its laws, and that it evens out a front that is known exactly."""
+"""The calibrated slider: its laws, that it evens out a front that is known exactly, and that it is
+found again where an evaluation stored it."""
 
 import json
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from small_warehouse import DIMENSIONS, dataset, front
 
+from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.evaluation import preference_grid
 from panacea_lib.evaluation.slider import Slider, evenness, fit_slider
+from panacea_lib.stored_slider import check_position, stored_slider
+from panacea_lib.warehouse import Warehouse
 
 GRID = preference_grid(2)
 # Sixteenths: no sum of them vanishes in rounding.
@@ -107,3 +113,60 @@ def test_programs_get_knots():
     told = json.loads(json.dumps(fit_slider(GRID, GRID).as_json(["warm", "short"])))
     assert told["position"] == pytest.approx(np.linspace(0, 1, 11))
     assert told["preference"][2] == pytest.approx({"warm": 0.2, "short": 0.8})
+
+
+# ---- stored
+
+
+@pytest.fixture
+def warehouse(tmp_path) -> Warehouse:
+    warehouse = Warehouse(tmp_path / "panacea.duckdb")
+    warehouse.save_products([*dataset("1"), front("front1", 0.8)])
+    return warehouse
+
+
+def test_it_is_found_where_the_evaluation_left_it(warehouse):
+    slider = stored_slider(warehouse, "demo", "panacea", DIMENSIONS)
+    assert slider.calibrated
+    assert slider.preference(0.25) == pytest.approx([0.5, 0.5])
+    assert slider.preference(0.125) == pytest.approx([0.25, 0.75])
+
+
+@pytest.mark.parametrize(
+    ("problem", "method", "dimensions"),
+    [
+        ("demo3", "panacea", DIMENSIONS),
+        ("demo", "mod", DIMENSIONS),
+        ("demo", "panacea", ["helpfulness", "safety"]),
+        ("demo", "panacea", DIMENSIONS[::-1]),  # it would go the wrong way
+    ],
+)
+def test_what_was_not_evaluated_so_names_the_command(warehouse, problem, method, dimensions):
+    with pytest.raises(MissingUpstreamError, match=f"`panacea materialize {problem}`"):
+        stored_slider(warehouse, problem, method, dimensions)
+
+
+def test_a_warehouse_from_before_there_were_sliders_is_no_error_of_sql(tmp_path):
+    with duckdb.connect(tmp_path / "old.snapshot.duckdb") as connection:
+        connection.execute("create schema facts; create table facts.current (key varchar)")
+    for name in ("old.duckdb", "none.duckdb"):
+        with pytest.raises(MissingUpstreamError, match="no slider for panacea"):
+            stored_slider(Warehouse(tmp_path / name), "demo", "panacea", DIMENSIONS)
+
+
+def test_the_reference_has_no_slider(warehouse):
+    with pytest.raises(InputError, match="heeds no λ"):
+        stored_slider(warehouse, "demo", "reference", DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "t", "told"),
+    [
+        (["a", "b", "c"], 0.5, r"between two dimensions, and there are 3 \(a, b, c\)"),
+        (DIMENSIONS, 1.5, "all weight on harmlessness"),
+        (DIMENSIONS, float("nan"), "not nan"),
+    ],
+)
+def test_a_bad_position_is_refused_in_a_sentence(dimensions, t, told):
+    with pytest.raises(InputError, match=told):
+        check_position(dimensions, t)

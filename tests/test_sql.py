@@ -83,6 +83,22 @@ def test_dominated_points_are_not_on_the_front(warehouse):
     assert [row["on_front"] for row in rows] == [True, False, True]
 
 
+def test_a_slider_s_positions_have_a_preference_and_every_column_a_comment(warehouse):
+    rows = ask(warehouse, "from sliders where problem = 'demo' and method = 'panacea'")
+    assert [(row["position"], list(row["preference"].values())) for row in rows] == [
+        (0, [0, 1]), (0.25, [0.5, 0.5]), (1, [1, 0]),
+    ]  # fmt: skip
+    assert list(rows[0]["preference"]) == DIMENSIONS
+    assert {(row["judge"], row["calibrated"]) for row in rows} == {("gold", True)}
+    assert len(ask(warehouse, "from sliders_history")) == 2 * len(ask(warehouse, "from sliders"))
+    columns = ask(
+        warehouse,
+        "select column_name, comment from duckdb_columns() where table_name like 'sliders%' "
+        "and database_name = 'panacea' and schema_name = 'main'",
+    )
+    assert len(columns) == 6 + 9 and all(column["comment"] for column in columns)
+
+
 def test_labels_are_judged_per_dimension_and_pair_of_dimensions(warehouse):
     rows = {
         row["dimension"]: row for row in ask(warehouse, "from label_quality where problem = 'demo'")

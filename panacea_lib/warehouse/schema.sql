@@ -249,3 +249,22 @@ create table if not exists facts.answering_costs (
 );
 comment on table facts.answering_costs is
     'Stage pareto_front: what an answer costs once a policy is trained';
+
+create table if not exists facts.sliders (
+    key varchar not null,
+    method varchar not null,
+    judge varchar not null,
+    calibrated boolean not null,
+    position double not null,
+    dimension varchar not null,
+    weight double not null
+);
+comment on table facts.sliders is
+    'Stage pareto_front, problems of two dimensions: which λ a position of the slider means, '
+    'linear between the rows';
+comment on column facts.sliders.judge is 'whose rewards it was fitted to: gold, else proxy';
+comment on column facts.sliders.calibrated is
+    'false where all points of the method are equal, and the position is the first weight itself';
+comment on column facts.sliders.position is
+    'share of the way along the front towards the first dimension, from 0 to 1';
+comment on column facts.sliders.weight is 'λ of the dimension at that position';

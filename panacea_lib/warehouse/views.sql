@@ -344,3 +344,40 @@ order by problem, method, prompt_id, point, sample;
 comment on view sample_responses is 'What each method answers to a held-out prompt under each λ';
 comment on column sample_responses.preference is 'the preference vector: dimension -> weight';
 comment on column sample_responses.rewards is 'dimension -> normalised reward by the best judge';
+
+create or replace view sliders_history as
+select
+    k.problem, s.method, s.judge, s.calibrated, s.position,
+    map_from_entries(list((s.dimension, s.weight) order by d.position, s.dimension)) as preference,
+    k.key, k.created_at, k.is_current
+from keys_history k
+join facts.sliders s using (key)
+left join facts.dimensions d on d.key = k.prompts_key and d.dimension = s.dimension
+where k.stage = 'pareto_front'
+group by k.problem, s.method, s.judge, s.calibrated, s.position, k.key, k.created_at, k.is_current;
+comment on view sliders_history is 'The sliders of every evaluation of a problem with two dimensions';
+comment on column sliders_history.problem is 'the problem''s name';
+comment on column sliders_history.method is 'the policy that is asked';
+comment on column sliders_history.judge is 'whose rewards it was fitted to: gold, else proxy';
+comment on column sliders_history.calibrated is
+    'false where all points were equal, and the position is the first weight itself';
+comment on column sliders_history.position is
+    'share of the way along the front towards the first dimension, from 0 to 1';
+comment on column sliders_history.preference is 'λ at that position: dimension -> weight';
+comment on column sliders_history.key is 'content key of the evaluation';
+comment on column sliders_history.created_at is 'when it was made, UTC';
+comment on column sliders_history.is_current is 'whether the problem shows it today';
+
+create or replace view sliders as
+select * exclude (key, created_at, is_current) from sliders_history where is_current
+order by problem, method, position;
+comment on view sliders is
+    'Which λ to ask for at equal steps along a front of two dimensions; linear between the rows';
+comment on column sliders.problem is 'the problem''s name';
+comment on column sliders.method is 'the policy that is asked';
+comment on column sliders.judge is 'whose rewards it was fitted to: gold, else proxy';
+comment on column sliders.calibrated is
+    'false where all points were equal, and the position is the first weight itself';
+comment on column sliders.position is
+    'share of the way along the front towards the first dimension, from 0 to 1';
+comment on column sliders.preference is 'λ at that position: dimension -> weight';

@@ -9,6 +9,7 @@ from orchestration.defs.dataset.assets import base_model, prompts
 from orchestration.defs.evaluation.answers import answer_one
 from orchestration.defs.evaluation.fronts import measure
 from orchestration.defs.evaluation.page import write_report
+from orchestration.defs.evaluation.sliders import with_sliders
 from orchestration.defs.policies.assets import baseline_policies, panacea_policy
 from orchestration.defs.preferences.assets import preference_labels
 from orchestration.defs.rewards.assets import response_rewards, reward_models
@@ -92,7 +93,7 @@ def pareto_front(
     and answering_costs."""
     run = StageRun(context, "pareto_front", workspace, settings)
 
-    outcome = run.make_rows("", lambda: Made(measure(run)))
+    outcome = run.make_rows("", lambda: Made(with_sliders(run, measure(run))))
     from panacea_lib.report import evaluation_pictures
 
     leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])

@@ -1,0 +1,62 @@
+"""The calibrated slider of a problem as its last evaluation stored it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from panacea_lib.errors import InputError, MissingUpstreamError
+from panacea_lib.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from panacea_lib.evaluation.slider import Slider
+
+# A snapshot that was published before there were sliders has no such table.
+_TABLE = "select 1 from duckdb_tables() where schema_name = 'facts' and table_name = 'sliders'"
+_ROWS = """
+select s.position, s.dimension, s.weight, s.calibrated
+from facts.current c join facts.sliders s using (key)
+where c.problem = ? and c.stage = 'pareto_front' and s.method = ?
+order by s.position
+"""
+
+
+def check_position(dimensions: Sequence[str], t: float) -> None:
+    """InputError unless there are two dimensions and t lies in [0, 1]."""
+    if len(dimensions) != 2:
+        raise InputError(
+            f"a slider goes between two dimensions, and there are {len(dimensions)} "
+            f"({', '.join(dimensions)}); name their weights instead"
+        )
+    if not 0 <= t <= 1:
+        raise InputError(
+            f"a slider's position is a number from 0 (all weight on {dimensions[1]}) to 1 (all on "
+            f"{dimensions[0]}), not {t}"
+        )
+
+
+def stored_slider(
+    warehouse: Warehouse, problem: str, method: str, dimensions: Sequence[str]
+) -> "Slider":
+    """The slider from the front that the problem shows today, for two dimensions.
+
+    InputError for the reference policy, which heeds no λ; MissingUpstreamError where the method
+    was not evaluated, or with other dimensions.
+    """
+    from panacea_lib.evaluation.slider import Slider
+
+    if method == "reference":
+        raise InputError("the reference policy heeds no λ, so it has no slider; ask another method")
+    rows: list[dict] = []
+    if warehouse.snapshot.exists() and warehouse.read(_TABLE).num_rows:
+        rows = warehouse.read(_ROWS, [problem, method]).to_pylist()
+    first = [row for row in rows if row["dimension"] == dimensions[0]]
+    second = [row for row in rows if row["dimension"] == dimensions[1]]
+    # It rises towards the first dimension of its time.
+    if len(first) != len(second) or not first or first[0]["weight"] != 0:
+        raise MissingUpstreamError(
+            f"{problem} has no slider for {method} and its dimensions as they are now; run "
+            f"`panacea materialize {problem}`"
+        )
+    position, weight = (np.array([row[name] for row in first]) for name in ("position", "weight"))
+    return Slider(position, weight, first[0]["calibrated"])
