@@ -237,12 +237,13 @@ class Plan:
         """What the prompts (of a file also pairs and labels) follow from, but for dimensions."""
         data = self.problem.data
         apart = {"pairs", "annotators"} if isinstance(data, WorldData) else _PLACES
-        config = data.model_dump(mode="json", exclude=apart)
+        config = data.model_dump(mode="json", exclude={"license", *apart})
         return {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint, "as": config}
 
     def _base_content(self) -> dict[str, Any]:
         base = self.problem.base_model
-        config = base.model_dump(mode="json", exclude={"quantization", "model", "revision"})
+        apart = {"quantization", "model", "revision", "license"}
+        config = base.model_dump(mode="json", exclude=apart)
         content = {"base_model": config, "is": self.model_fingerprint}
         if not isinstance(base, PretrainedModel):
             content["data"] = self._data()

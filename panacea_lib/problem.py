@@ -17,7 +17,15 @@ from panacea_lib.problem_training import (
     RewardTraining,
     Rollouts,
 )
-from panacea_lib.problem_types import DimensionName, Name, Positive, Quantization, Rate, Strict
+from panacea_lib.problem_types import (
+    DimensionName,
+    License,
+    Name,
+    Positive,
+    Quantization,
+    Rate,
+    Strict,
+)
 
 
 class Dimension(Strict):
@@ -38,6 +46,7 @@ class WorldData(Strict):
     """The embedded world (`panacea_lib.world`): prompts, answers and annotators, by seed."""
 
     kind: Literal["world"]
+    license: License | None = None
     prompts: Annotated[int, Field(ge=20, description="distinct prompts, all splits together")] = 600
     pairs: Annotated[int, Field(ge=20, description="labelled pairs, train and validation")] = 6000
     annotators: Annotated[int, Field(gt=0, description="votes per pair and dimension")] = 3
@@ -102,6 +111,7 @@ class FileData(Strict):
     """A local file: JSONL, JSONL.gz, CSV or Parquet, told by its ending."""
 
     kind: Literal["file"]
+    license: License | None = None
     path: str = Field(description="relative to the problem's file; may name ${VARIABLES}")
     columns: Columns
     limit: Positive | None = None
@@ -112,6 +122,7 @@ class HubData(Strict):
     """A data set on the Hugging Face hub."""
 
     kind: Literal["hub"]
+    license: License | None = None
     dataset: str = Field(
         description="hub id, or a directory of data files if it begins with /, ., ~ or ${VARIABLE}"
     )
@@ -127,6 +138,7 @@ class ScratchModel(Strict):
     """A small Llama trained from scratch on the problem's own text: no download, no GPU."""
 
     kind: Literal["scratch"]
+    license: License | None = None
     tokenizer: Literal["words", "bpe"] = "words"
     vocab_size: Positive = 1024
     hidden_size: Positive = 64
@@ -160,6 +172,7 @@ class PretrainedModel(Strict):
     """A causal language model from the hub or a local directory."""
 
     kind: Literal["pretrained"]
+    license: License | None = None
     model: str = Field(
         description="hub id, or a directory if it begins with /, ., ~ or ${VARIABLE}"
     )

@@ -22,6 +22,7 @@ dimensions: # 2 to 10; the order is the order of the preference vector's entries
 
 data:
   kind: file # file | hub | world (the embedded synthetic world, which needs no data)
+  # license: cc-by-4.0   # as the Hugging Face hub spells it; model cards state it
   path: @NAME@.jsonl # .jsonl, .jsonl.gz, .csv or .parquet; relative to this file; ${VARIABLES} work
   # kind: hub            # instead of kind and path: a data set on the Hugging Face hub
   # dataset: owner/name

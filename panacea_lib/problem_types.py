@@ -6,6 +6,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 DimensionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+License = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9.+-]{0,63}$",
+        description="as the Hugging Face hub spells it, e.g. apache-2.0, cc-by-4.0, other; model "
+        "cards state it",
+    ),
+]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Quantization = Literal["none", "nf4", "int8"]

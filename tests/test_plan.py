@@ -140,6 +140,7 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
     [
         ({"description": "other words"}, {"report"}),
         ({"name": "other"}, {"report"}),
+        ({"data.license": "mit", "base_model.license": "mit"}, set()),
         ({"training.checkpoint_every": 10}, set()),
         ({"evaluation.bootstrap": 200}, END),
         ({"evaluation.samples": 5}, ANSWERS | END),
