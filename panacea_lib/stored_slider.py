@@ -1,7 +1,7 @@
 """The calibrated slider of a problem as its last evaluation stored it."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,20 +43,29 @@ def stored_slider(
     InputError for the reference policy, which heeds no λ; MissingUpstreamError where the method
     was not evaluated, or with other dimensions.
     """
-    from panacea_lib.evaluation.slider import Slider
-
     if method == "reference":
         raise InputError("the reference policy heeds no λ, so it has no slider; ask another method")
     rows: list[dict] = []
     if warehouse.snapshot.exists() and warehouse.read(_TABLE).num_rows:
         rows = warehouse.read(_ROWS, [problem, method]).to_pylist()
-    first = [row for row in rows if row["dimension"] == dimensions[0]]
-    second = [row for row in rows if row["dimension"] == dimensions[1]]
-    # It rises towards the first dimension of its time.
-    if len(first) != len(second) or not first or first[0]["weight"] != 0:
+    slider = slider_of(rows, dimensions)
+    if slider is None:
         raise MissingUpstreamError(
             f"{problem} has no slider for {method} and its dimensions as they are now; run "
             f"`panacea materialize {problem}`"
         )
+    return slider
+
+
+def slider_of(rows: Sequence[Mapping[str, Any]], dimensions: Sequence[str]) -> "Slider | None":
+    """The slider in one method's rows of facts.sliders, which rise in position; None where they
+    are none, or of other dimensions."""
+    from panacea_lib.evaluation.slider import Slider
+
+    of = {name: [row for row in rows if row["dimension"] == name] for name in dimensions}
+    first = of[dimensions[0]]
+    # It rises towards what was the first dimension when it was made.
+    if not first or first[0]["weight"] != 0 or len(first) * len(of) != len(rows):
+        return None
     position, weight = (np.array([row[name] for row in first]) for name in ("position", "weight"))
     return Slider(position, weight, first[0]["calibrated"])

@@ -39,3 +39,8 @@ class Workspace:
     def reports(self) -> Path:
         """Finished reports, one HTML file per problem."""
         return self.root / "var" / "reports"
+
+    @property
+    def models(self) -> Path:
+        """Trained policies with their model cards, PROBLEM/METHOD: copies, to be handed on."""
+        return self.root / "var" / "models"

@@ -8,6 +8,7 @@ from orchestration.columns import table_metadata
 from orchestration.defs.dataset.assets import base_model, prompts
 from orchestration.defs.evaluation.answers import answer_one
 from orchestration.defs.evaluation.fronts import measure
+from orchestration.defs.evaluation.model_folders import publish_models
 from orchestration.defs.evaluation.page import write_report
 from orchestration.defs.evaluation.sliders import with_sliders
 from orchestration.defs.policies.assets import baseline_policies, panacea_policy
@@ -115,7 +116,8 @@ def pareto_front(
 def report(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """One page to read and to send: leaderboard, pictures, answers, and how to make it again."""
+    """One page to read and to send: leaderboard, pictures, answers, and how to make it again; and
+    a folder per trained policy, with a model card, to hand on."""
     run = StageRun(context, "report", workspace, settings)
 
     def build(folder: Path, _checkpoints: Path) -> Made:
@@ -125,7 +127,8 @@ def report(
     outcome = run.make_artifact("", build)
     page = run.workspace.reports / f"{run.problem.name}.html"
     _publish(run.artifact("report") / "report.html", page)
-    return run.result([outcome], {"report": dg.MetadataValue.path(str(page))})
+    models = dg.MetadataValue.path(str(publish_models(run)))
+    return run.result([outcome], {"report": dg.MetadataValue.path(str(page)), "models": models})
 
 
 def _publish(source: Path, target: Path) -> None:
