@@ -19,7 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from panacea_lib.generation import TokenRows, generate_rows, sequence_logprobs
+from panacea_lib.generation import (
+    Drawn,
+    DrawnLogprobs,
+    TokenRows,
+    draw_rows,
+    sequence_logprobs,
+)
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.policy import Policy
 from panacea_lib.prompt_preference import digit_ids, with_preference
@@ -69,17 +75,21 @@ def mixed(logits: Tensor, preferences: Tensor) -> Tensor:
     return (weights * members).sum(1).log_softmax(-1)
 
 
-class _OneTokenPerPrompt:
+class _OneTokenPerPrompt(DrawnLogprobs):
     """A logits processor that draws each prompt's next token from the mixture, and leaves
     `generate` no other choice in any of the prompt's m rows: they stay copies of one text."""
 
     def __init__(self, preferences: Tensor) -> None:
+        super().__init__()
         self._preferences = preferences
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        drawn = torch.multinomial(mixed(scores, self._preferences).exp(), 1)  # (B, 1)
-        drawn = drawn.repeat_interleave(self._preferences.shape[1], 0)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+        m = self._preferences.shape[1]
+        mixture = super().__call__(
+            input_ids, mixed(scores, self._preferences).repeat_interleave(m, 0)
+        )
+        drawn = torch.multinomial(mixture[::m].exp(), 1)  # (B, 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn.repeat_interleave(m, 0), 0.0)
 
 
 @dataclass
@@ -112,21 +122,22 @@ class _MixedModel:
 class MixingPolicy(LoraPolicy):
     """MOD: every token costs m forwards, so a batch of B prompts has B·m rows."""
 
-    def generate(
+    def draw(
         self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
-    ) -> TokenRows:
-        """As `Policy.generate`."""
-        rows = generate_rows(
+    ) -> Drawn:
+        """As `Policy.draw`."""
+        drawn = draw_rows(
             self.model,
             self.tokenizer,
             [prompt for prompt in prompts for _ in self.lora_names],
             max_new_tokens,
             seed,
             max_length,
+            _OneTokenPerPrompt(self.preferences()),
             adapter_names=[*self.lora_names] * len(prompts),
-            logits_processor=[_OneTokenPerPrompt(self.preferences())],
         )
-        return rows[:: len(self.lora_names)]
+        m = len(self.lora_names)
+        return Drawn(drawn.rows[::m], drawn.logprobs[::m])
 
     def logprobs(self, prompt_ids: TokenRows, responses: TokenRows) -> Tensor:
         """As `Policy.logprobs`: of the mixture that `generate` draws from."""
@@ -164,13 +175,13 @@ class NearestPolicy(LoraPolicy):
         squares = (preferences.float().cpu()[:, None] - known).square().sum(-1)
         return [self.lora_names[i] for i in squares.argmin(1).tolist()]
 
-    def generate(
+    def draw(
         self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
-    ) -> TokenRows:
-        """As `Policy.generate`."""
+    ) -> Drawn:
+        """As `Policy.draw`."""
         names = self.nearest(self.preferences())
         how = (max_new_tokens, seed, max_length)
-        return generate_rows(self.model, self.tokenizer, prompts, *how, adapter_names=names)
+        return draw_rows(self.model, self.tokenizer, prompts, *how, adapter_names=names)
 
     def logprobs(self, prompt_ids: TokenRows, responses: TokenRows) -> Tensor:
         """As `Policy.logprobs`."""
@@ -233,13 +244,13 @@ class PromptPolicy(LoraPolicy):
         """As `Policy.prompt_ids`, without the m tokens of λ but with room for them."""
         return super().prompt_ids(prompts, max_new_tokens, self._room(max_new_tokens, max_length))
 
-    def generate(
+    def draw(
         self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
-    ) -> TokenRows:
-        """As `Policy.generate`."""
+    ) -> Drawn:
+        """As `Policy.draw`."""
         model = _AskedInWords(self.model, self.tokenizer, self.preferences())
         room = self._room(max_new_tokens, max_length)
-        return generate_rows(model, self.tokenizer, prompts, max_new_tokens, seed, room)
+        return draw_rows(model, self.tokenizer, prompts, max_new_tokens, seed, room)
 
     def logprobs(self, prompt_ids: TokenRows, responses: TokenRows) -> Tensor:
         """As `Policy.logprobs`; `prompt_ids` are those of the prompts without λ."""

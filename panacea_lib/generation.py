@@ -5,6 +5,7 @@ the policy that was trained, and only then does the ruler measure it.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,21 +16,60 @@ from panacea_lib.trainers import StepListener
 TokenRows = list[list[int]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Responses as token ids, the end-of-sequence token included where it was reached, and their
+    log probabilities in nats, shape (B,), float64: those that they were drawn with."""
+
+    rows: TokenRows
+    logprobs: torch.Tensor
+
+
+class DrawnLogprobs:
+    """A logits processor that keeps the log probability of every token that `generate` draws.
+
+    It changes nothing. Each step it sees what will be drawn from, and what the last step drew.
+    """
+
+    def __init__(self) -> None:
+        self._drawn_from: torch.Tensor | None = None  # (B, V), of the step that is under way
+        self._kept: list[torch.Tensor] = []  # (B,) per step
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._keep(input_ids)
+        self._drawn_from = scores.float().log_softmax(-1)
+        return scores
+
+    def totals(self, output: torch.Tensor, rows: TokenRows) -> torch.Tensor:
+        """The sums over the tokens of `rows`, which `generate` returned as the end of `output`."""
+        self._keep(output)
+        kept = torch.stack(self._kept, 1).double().cpu()
+        lengths = torch.tensor([len(row) for row in rows])
+        # What follows a row's end was not drawn: `generate` fills it up.
+        return (kept * (torch.arange(kept.shape[1]) < lengths[:, None])).sum(1)
+
+    def _keep(self, input_ids: torch.Tensor) -> None:
+        if self._drawn_from is not None:
+            self._kept.append(self._drawn_from.gather(1, input_ids[:, -1:])[:, 0])
+
+
 @torch.inference_mode()
-def generate_rows(
+def draw_rows(
     model: Any,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     max_new_tokens: int,
     seed: int,
     max_length: int | None = None,
+    logprobs: DrawnLogprobs | None = None,
     **arguments: Any,
-) -> TokenRows:
-    """One sampled response per prompt as token ids, the end-of-sequence token included where it
-    was reached. All rows are one batch; `arguments` go to `generate` (such as `preference=`).
+) -> Drawn:
+    """One sampled response per prompt, with the probability it was drawn with.
 
-    `max_length` as in `fitting_prompts`.
+    All rows are one batch; `arguments` go to `generate` (such as `preference=`). `max_length` as in
+    `fitting_prompts`; `logprobs` is the logits processor, where another one than usual draws.
     """
+    logprobs = logprobs or DrawnLogprobs()
     rows = fitting_prompts(tokenizer, prompts, max_new_tokens, max_length)
     batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
     torch.manual_seed(seed)
@@ -41,12 +81,28 @@ def generate_rows(
         top_k=0,
         top_p=1.0,
         pad_token_id=tokenizer.pad_token_id,
+        logits_processor=[logprobs],
         **arguments,
     )
-    return [
+    responses = [
         _until_end(row, tokenizer.eos_token_id)
         for row in output[:, batch["input_ids"].shape[1] :].tolist()
     ]
+    return Drawn(responses, logprobs.totals(output, responses))
+
+
+def generate_rows(
+    model: Any,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    seed: int,
+    max_length: int | None = None,
+    **arguments: Any,
+) -> TokenRows:
+    """The rows of `draw_rows`."""
+    how = (max_new_tokens, seed, max_length)
+    return draw_rows(model, tokenizer, prompts, *how, **arguments).rows
 
 
 def fitting_prompts(

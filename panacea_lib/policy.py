@@ -12,9 +12,10 @@ from torch import Tensor
 from panacea_lib.adapter import as_preference, load_adapter
 from panacea_lib.errors import MissingUpstreamError
 from panacea_lib.generation import (
+    Drawn,
     TokenRows,
+    draw_rows,
     fitting_prompts,
-    generate_rows,
     sequence_logprobs,
 )
 from panacea_lib.models.base import load_base_model
@@ -56,18 +57,25 @@ class Policy:
         """The prompts that `generate` answers, as `panacea_lib.generation.fitting_prompts`."""
         return fitting_prompts(self.tokenizer, prompts, max_new_tokens, max_length)
 
+    def draw(
+        self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
+    ) -> Drawn:
+        """One sampled response per prompt, as one batch, within `under`.
+
+        As `panacea_lib.generation.draw_rows`; its log probabilities are what `logprobs` says of the
+        same rows, to rounding, for no forward more.
+        """
+        return draw_rows(self.model, self.tokenizer, prompts, max_new_tokens, seed, max_length)
+
     def generate(
         self, prompts: list[str], max_new_tokens: int, seed: int, max_length: int | None = None
     ) -> TokenRows:
-        """One sampled response per prompt, as one batch, within `under`.
-
-        As `panacea_lib.generation.generate_rows`.
-        """
-        return generate_rows(self.model, self.tokenizer, prompts, max_new_tokens, seed, max_length)
+        """The rows of `draw`."""
+        return self.draw(prompts, max_new_tokens, seed, max_length).rows
 
     def logprobs(self, prompt_ids: TokenRows, responses: TokenRows) -> Tensor:
         """log π(response | prompt) in nats, shape (B,), float64, within `under`: the probability
-        with which `generate` draws it.
+        with which `draw` draws it.
 
         The reference policy's is `sequence_logprobs` of `model` within `as_reference`.
         """

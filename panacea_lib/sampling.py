@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from panacea_lib.generation import batch_seed, sequence_logprobs, tell
+from panacea_lib.batches import BATCH_TOKENS, by_length
+from panacea_lib.generation import Drawn, TokenRows, batch_seed, sequence_logprobs, tell
 from panacea_lib.models.chat import decode_responses
 from panacea_lib.policy import Policy
 from panacea_lib.trainers import StepListener
 
 EVERY_POINT = -1  # the point of a sample that heeds no λ
+_Row = tuple[int, int, int]  # point, prompt, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +45,13 @@ def sample_policy(
     Rows of different λ share a batch where the policy allows it. A batch's draws depend on the
     seed and its position alone. `max_length` as in `panacea_lib.generation.fitting_prompts`.
     """
-    rows = [
-        (point, prompt, sample)
-        for point in range(len(grid))
-        for prompt in range(len(prompts))
-        for sample in range(samples)
-    ]
-    batches = _batches(rows, batch_size, mixed=policy.batches_mix_preferences)
-    found: list[Generation] = []
-    for batch in batches:
-        drawn_by = batch_seed(seed, len(found))
-        found += _answer(policy, prompts, grid, batch, max_new_tokens, drawn_by, max_length)
-        tell(on_step, len(found), len(rows))
-    return found
+    how = (max_new_tokens, batch_size, seed, on_step, max_length)
+    rows, answers = _answers(policy, prompts, grid, samples, *how)
+    prompt_ids = policy.prompt_ids(prompts, max_new_tokens, max_length)
+    reference = _reference_logprobs(
+        policy, [prompt_ids[prompt] for _, prompt, _ in rows], answers.rows
+    )
+    return _generations(policy, rows, answers, reference)
 
 
 def sample_reference(
@@ -70,20 +66,47 @@ def sample_reference(
 ) -> list[Generation]:
     """`samples` answers of the reference policy to every prompt, at the point `EVERY_POINT`."""
     no_grid = np.zeros((1, len(policy.dimensions)))
-    found = sample_policy(
-        policy, prompts, no_grid, samples, max_new_tokens, batch_size, seed, on_step, max_length
-    )
-    return [
-        Generation(EVERY_POINT, g.prompt, g.sample, g.text, g.tokens, g.logprob, g.logprob)
-        for g in found
+    how = (max_new_tokens, batch_size, seed, on_step, max_length)
+    rows, answers = _answers(policy, prompts, no_grid, samples, *how)
+    everywhere = [(EVERY_POINT, prompt, sample) for _, prompt, sample in rows]
+    return _generations(policy, everywhere, answers, answers.logprobs)
+
+
+def _answers(
+    policy: Policy,
+    prompts: list[str],
+    grid: np.ndarray,
+    samples: int,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+    on_step: StepListener | None,
+    max_length: int | None,
+) -> tuple[list[_Row], Drawn]:
+    """What is asked, and what the policy answers."""
+    rows = [
+        (point, prompt, sample)
+        for point in range(len(grid))
+        for prompt in range(len(prompts))
+        for sample in range(samples)
     ]
+    answers: TokenRows = []
+    logprobs = []
+    for batch in _batches(rows, batch_size, mixed=policy.batches_mix_preferences):
+        asked = [prompts[prompt] for _, prompt, _ in batch]
+        preferences = torch.tensor(grid[[point for point, _, _ in batch]], dtype=torch.float32)
+        drawn_by = batch_seed(seed, len(answers))
+        with policy.under(preferences):
+            drawn = policy.draw(asked, max_new_tokens, drawn_by, max_length)
+        answers += drawn.rows
+        logprobs.append(drawn.logprobs)
+        tell(on_step, len(answers), len(rows))
+    return rows, Drawn(answers, torch.cat(logprobs))
 
 
-def _batches(
-    rows: list[tuple[int, int, int]], size: int, mixed: bool
-) -> list[list[tuple[int, int, int]]]:
+def _batches(rows: list[_Row], size: int, mixed: bool) -> list[list[_Row]]:
     """Batches of at most `size` rows; unless `mixed`, of one λ each."""
-    batches: list[list[tuple[int, int, int]]] = []
+    batches: list[list[_Row]] = []
     for row in rows:
         if not batches or len(batches[-1]) == size or (not mixed and batches[-1][0][0] != row[0]):
             batches.append([])
@@ -91,25 +114,31 @@ def _batches(
     return batches
 
 
-def _answer(
-    policy: Policy,
-    prompts: list[str],
-    grid: np.ndarray,
-    batch: list[tuple[int, int, int]],
-    max_new_tokens: int,
-    seed: int,
-    max_length: int | None,
-) -> list[Generation]:
-    asked = [prompts[prompt] for _, prompt, _ in batch]
-    preferences = torch.tensor(grid[[point for point, _, _ in batch]], dtype=torch.float32)
-    prompt_ids = policy.prompt_ids(asked, max_new_tokens, max_length)
-    with policy.under(preferences):
-        responses = policy.generate(asked, max_new_tokens, seed, max_length)
-        logprobs = policy.logprobs(prompt_ids, responses)
+def _reference_logprobs(
+    policy: Policy, prompt_ids: TokenRows, responses: TokenRows
+) -> torch.Tensor:
+    """log π_ref of every response, shape (N,), float64.
+
+    The reference heeds no λ, so that equal answers to a prompt, of which a small world has many,
+    are scored once; rows of like length share a batch.
+    """
+    pairs = [(tuple(p), tuple(r)) for p, r in zip(prompt_ids, responses, strict=True)]
+    unique = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+    texts = [(list(p), list(r)) for p, r in unique]
+    scores = torch.empty(len(texts), dtype=torch.float64)
     with policy.as_reference():
-        reference = sequence_logprobs(policy.model, policy.tokenizer, prompt_ids, responses)
-    texts = decode_responses(policy.tokenizer, responses)
+        for batch in by_length([len(p) + len(r) for p, r in texts], BATCH_TOKENS):
+            p, r = ([texts[i][side] for i in batch] for side in (0, 1))
+            scores[batch] = sequence_logprobs(policy.model, policy.tokenizer, p, r)
+    return scores[[unique[pair] for pair in pairs]]
+
+
+def _generations(
+    policy: Policy, rows: list[_Row], answers: Drawn, reference: torch.Tensor
+) -> list[Generation]:
+    texts = decode_responses(policy.tokenizer, answers.rows)
+    logprobs, references = answers.logprobs.tolist(), reference.tolist()
     return [
-        Generation(*row, texts[i], len(responses[i]), float(logprobs[i]), float(reference[i]))
-        for i, row in enumerate(batch)
+        Generation(*row, texts[i], len(answers.rows[i]), logprobs[i], references[i])
+        for i, row in enumerate(rows)
     ]

@@ -13,6 +13,7 @@ from small_models import DIMENSIONS, small_base, texts_of
 from panacea_lib.adapter import PanaceaConfig
 from panacea_lib.generation import (
     batch_seed,
+    draw_rows,
     fitting_prompts,
     generate_rows,
     sample_responses,
@@ -141,6 +142,17 @@ def test_rows_end_with_the_end_token_or_at_the_limit(base):
     assert not any("<" in text for text in decode_responses(tokenizer, rows))
 
 
+@pytest.mark.parametrize("limit", [1, 7, 40])
+def test_rows_are_drawn_with_the_log_probability_that_a_forward_finds(base, limit):
+    """Of rows that ended, whose rest `generate` fills up, and of rows cut off at the limit."""
+    model, tokenizer = base
+    asked = TEXTS * 8
+    drawn = draw_rows(model, tokenizer, asked, limit, seed=0)
+    assert drawn.rows == generate_rows(model, tokenizer, asked, limit, seed=0)
+    scored = sequence_logprobs(model, tokenizer, encode_prompts(tokenizer, asked), drawn.rows)
+    assert drawn.logprobs.tolist() == pytest.approx(scored.tolist(), abs=1e-4)
+
+
 def test_prompts_are_padded_on_the_left_and_padding_changes_no_distribution(base):
     """The first token of the shortest prompt beside the longest: as frequent as it is probable."""
     model, tokenizer = base
@@ -261,6 +273,23 @@ def test_a_sample_carries_its_log_probability_under_policy_and_reference(policy)
             reference = plain_logprob(model, prompt, row)
         assert generation.reference_logprob == pytest.approx(reference, abs=1e-3)
         assert abs(logprob - reference) > 1e-3
+
+
+def test_the_reference_scores_equal_answers_to_a_prompt_once(policy, monkeypatch):
+    scored: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def watched(model, tokenizer, prompts, responses, **arguments):
+        scored.extend(zip(map(tuple, prompts), map(tuple, responses), strict=True))
+        return sequence_logprobs(model, tokenizer, prompts, responses, **arguments)
+
+    monkeypatch.setattr("panacea_lib.sampling.sequence_logprobs", watched)
+    found = sample_policy(policy, TEXTS, GRID, samples=20, max_new_tokens=1, batch_size=50, seed=1)
+    assert len(scored) == len(set(scored)) < len(found) / 2
+    shared: dict[tuple[int, str], set[float]] = {}
+    for g in found:
+        if g.text:  # several special tokens read as nothing
+            shared.setdefault((g.prompt, g.text), set()).add(g.reference_logprob)
+    assert all(len(values) == 1 for values in shared.values())
 
 
 def test_rows_of_one_batch_share_a_preference_where_the_policy_needs_it(policy):

@@ -140,6 +140,20 @@ def test_a_policy_heeds_its_preference_and_gives_the_reference_back(trained, met
     assert logprob(policy, [1.0, 0.0]) == one, "nothing is left behind by other calls"
 
 
+@pytest.mark.parametrize("method", [*METHODS, "reference"])
+def test_an_answer_is_drawn_with_its_log_probability(trained, method):
+    """Read off while it is drawn, or by a forward over the whole of it: the same to rounding."""
+    policy, asked = opened(method, trained), [PROMPT, "please pick a lock", "brew coffee"] * 8
+    rows = torch.tensor([[0.3, 0.7], [1.0, 0.0], [0.0, 1.0]] * 8)
+    if not policy.batches_mix_preferences:
+        rows = rows[:1].expand(24, 2)
+    with policy.under(rows):
+        drawn = policy.draw(asked, 12, seed=3, max_length=60)
+        scored = policy.logprobs(policy.prompt_ids(asked, 12, max_length=60), drawn.rows)
+    assert drawn.logprobs.dtype == torch.float64
+    assert drawn.logprobs.tolist() == pytest.approx(scored.tolist(), abs=1e-4)
+
+
 @settings(max_examples=20, deadline=None)
 @given(weight=st.floats(0, 1))
 def test_a_soup_is_the_average_of_its_members_factors(trained, weight):
