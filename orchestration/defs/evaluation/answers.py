@@ -97,21 +97,12 @@ def _sample(
 
 def _proxy_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:
     """Normalised rewards by the learned models, shape (N, m)."""
-    from panacea_lib.rewards.score import score_responses
+    from panacea_lib.rewards.score import RewardModels, once_each
 
-    base, base_folder = run.problem.base_model, run.artifact("base_model")
-    raw = [
-        score_responses(
-            base_folder,
-            base.quantization,
-            run.artifact("reward_models", dimension),
-            base.max_length,
-            prompts,
-            texts,
-        )
-        for dimension in run.problem.dimension_names
-    ]
-    return proxy_scale(run).apply(np.stack(raw, axis=1))
+    base = run.problem.base_model
+    folders = [run.artifact("reward_models", name) for name in run.problem.dimension_names]
+    models = RewardModels(run.artifact("base_model"), base.quantization, folders, base.max_length)
+    return proxy_scale(run).apply(once_each(models.scores, prompts, texts))
 
 
 def _gold_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.ndarray:
