@@ -15,7 +15,7 @@ from panacea_lib.warehouse import Warehouse
 
 _METHODS = """
 select distinct method from facts.front_rewards
-where key = ? and method not in ('optimum', 'reference') order by method
+where key = ? and method not in ('optimum', 'reference', 'best_of_16') order by method
 """
 _BY_PROMPT = """
 select g.point, g.prompt_id, avg(r.reward) as reward

@@ -30,7 +30,6 @@ STAGE_VERSIONS = {
     "panacea_policy": 2,
     "baseline_policies": 2,
     "generations": 2,
-    "generations": 2,
     "pareto_front": 2,
     "report": 2,
 }

@@ -62,10 +62,9 @@ def slider_of(rows: Sequence[Mapping[str, Any]], dimensions: Sequence[str]) -> "
     are none, or of other dimensions."""
     from panacea_lib.evaluation.slider import Slider
 
-    of = {name: [row for row in rows if row["dimension"] == name] for name in dimensions}
-    first = of[dimensions[0]]
+    first = [row for row in rows if row["dimension"] == dimensions[0]]
     # It rises towards what was the first dimension when it was made.
-    if not first or first[0]["weight"] != 0 or len(first) * len(of) != len(rows):
+    if {row["dimension"] for row in rows} != set(dimensions) or first[0]["weight"] != 0:
         return None
     position, weight = (np.array([row[name] for row in first]) for name in ("position", "weight"))
     return Slider(position, weight, first[0]["calibrated"])

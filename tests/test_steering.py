@@ -72,15 +72,16 @@ def test_neighbours_of_a_lattice():
 
 
 def test_hand_computed_evenness():
-    pairs = np.array([[0, 1], [1, 2]])
-    assert steering.evenness(np.array([[0.0, 0], [3, 4], [6, 8]]), pairs) == pytest.approx(1)
-    # Steps of 5 and 0: 5² / (2 · 25).
-    assert steering.evenness(np.array([[0.0, 0], [3, 4], [3, 4]]), pairs) == pytest.approx(0.5)
-    assert steering.evenness(np.zeros((3, 2)), pairs) is None
+    assert steering.evenness(np.array([5.0, 5.0])) == 1
+    assert steering.evenness(np.array([5.0, 0.0])) == pytest.approx(1 / 2)
+    assert steering.evenness(np.array([1.0, 3.0])) == pytest.approx(16 / 20)
+    assert steering.evenness(np.zeros(3)) is None
+    assert steering.evenness(np.array([1e-150, 1e-150])) == 1
 
 
-@given(st.floats(0.1, 10), st.floats(-5, 5))
-def test_evenness_is_unmoved_by_shift_and_scale(scale, shift):
-    points, pairs = preference_grid(2) ** 2, np.array([[i, i + 1] for i in range(10)])
-    plain = steering.evenness(points, pairs)
-    assert steering.evenness(points * scale + shift, pairs) == pytest.approx(plain)
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=9), st.floats(0.01, 100))
+def test_evenness_is_a_share_and_unmoved_by_scale(steps, scale):
+    d = np.array(steps)
+    even = steering.evenness(d)
+    assert even is not None and 1 / len(d) - 1e-9 <= even <= 1 + 1e-9
+    assert steering.evenness(d * scale) == pytest.approx(even)

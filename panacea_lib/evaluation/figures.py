@@ -142,7 +142,12 @@ def _steering(scene: Scene, reward_W_g_m: np.ndarray) -> dict[str, np.ndarray]:
         found[f"steerability_{name}"] = values
     pairs = steering.neighbours(scene.grid)
     if pairs is not None and reward_W_g_m.shape[1] > 1:
-        found["evenness"] = walk(reward_W_g_m, lambda points: steering.evenness(points, pairs))
+        one, other = pairs.T
+
+        def evenness(points: np.ndarray) -> float | None:
+            return steering.evenness(np.linalg.norm(points[one] - points[other], axis=1))
+
+        found["evenness"] = walk(reward_W_g_m, evenness)
     return found
 
 

@@ -75,20 +75,6 @@ def step_lengths(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(np.diff(points, axis=0), axis=1)
 
 
-def evenness(points: np.ndarray) -> float | None:
-    """How alike the steps between neighbouring points (G, m) are, given in order: Jain's index.
-
-    (Σd)² / (K·Σd²) of the K = G − 1 step lengths d (Jain, Chiu and Hawe 1984): 1 where all are
-    equal, 1/K where one step is the whole way. None where all steps are 0.
-    """
-    steps = step_lengths(points)
-    longest = steps.max(initial=0.0)
-    if longest == 0:
-        return None
-    steps = steps / longest  # squares of tiny steps might vanish
-    return float(steps.sum() ** 2 / (len(steps) * (steps**2).sum()))
-
-
 def _checked(grid: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     grid, rewards = np.asarray(grid, float), np.asarray(rewards, float)
     if grid.ndim != 2 or grid.shape[1] != 2 or grid.shape != rewards.shape:

@@ -50,10 +50,11 @@ def neighbours(grid: np.ndarray) -> np.ndarray | None:
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def evenness(points: np.ndarray, pairs: np.ndarray) -> float | None:
-    """(Σd)² / (K·Σd²) of the distances d between the mean rewards (G, m) of the K pairs (Jain's
-    index, 1984): 1 where equal steps of λ are equal steps along the front, 1/K where one step does
-    it all. None where nothing moves."""
-    step = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    total = (step**2).sum()
-    return float(step.sum() ** 2 / (len(step) * total)) if total > 0 else None
+def evenness(steps: np.ndarray) -> float | None:
+    """(Σd)² / (K·Σd²) of the lengths d of K steps (Jain, Chiu and Hawe 1984): 1 where all are
+    equal, 1/K where one step is the whole way. None where nothing moves."""
+    longest = steps.max(initial=0.0)
+    if longest == 0:
+        return None
+    steps = steps / longest  # squares of tiny steps might vanish
+    return float(steps.sum() ** 2 / (len(steps) * (steps**2).sum()))

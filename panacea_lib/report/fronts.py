@@ -21,16 +21,20 @@ class Front(NamedTuple):
 
 def fronts_of(front_rewards: pa.Table, dimensions: list[str], judge: str) -> dict[str, Front]:
     """method -> its front; the optimum first, so that it lies below and carries the labels, and
-    the reference policy last. ValueError where the judge has scored nothing."""
+    the reference policy last. An optimum that is not known at every λ is left out: a line through
+    what is known of it would say too much. ValueError where the judge has scored nothing."""
     rows = [row for row in front_rewards.to_pylist() if row["judge"] == judge]
     if not rows:
         raise ValueError(f"no front judged by {judge!r} to draw")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     methods.sort(key=lambda name: (name != OPTIMUM, name == REFERENCE))
+    grid = {row["point"] for row in rows}
     fronts = {}
     for method in methods:
         own = {(row["point"], row["dimension"]): row for row in rows if row["method"] == method}
         points = sorted({point for point, _ in own})
+        if method == OPTIMUM and len(points) < len(grid):
+            continue
         fronts[method] = Front(
             *(
                 np.array([[own[point, name][column] for name in dimensions] for point in points])

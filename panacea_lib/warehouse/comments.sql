@@ -158,6 +158,10 @@ comment on column facts.schema_version.version is 'of the base tables';
 comment on column facts.schema_version.definitions is
     'hash of the SQL that made tables, views and comments';
 
+comment on column facts.sliders.key is 'content key of the product that the row belongs to';
+comment on column facts.sliders.method is 'reference, panacea, a baseline, best_of_16, or optimum';
+comment on column facts.sliders.dimension is 'the axis of preference';
+
 comment on column facts.training_curves.key is 'content key of the product that the row belongs to';
 comment on column facts.training_curves.method is
     'reference, panacea, a baseline, best_of_16, or optimum';
