@@ -42,6 +42,7 @@ def test_one_is_the_reference_and_more_is_better_and_further_away():
     assert found[16].log_ratio[0, 0] == pytest.approx(np.log(16) - 15 / 16)
     assert found[16].method == "best_of_16"
     assert found[16].samples.tolist() == [3 * 16] * 11
+    assert found[16].answers == 3 * 16, "all points share them"
 
 
 def test_the_kl_bound_is_exact_for_answers_without_ties():

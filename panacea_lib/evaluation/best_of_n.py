@@ -34,4 +34,5 @@ def best_of_n(
         log_ratio=np.full((len(grid), prompts), np.log(n) - (n - 1) / n),
         outside=None,
         samples=np.full(len(grid), prompts * drawn),
+        answers=prompts * drawn,
     )

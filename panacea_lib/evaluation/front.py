@@ -104,8 +104,9 @@ def _check(
 
 def _optimum(ruler: Ruler) -> PromptMeans:
     points, prompts = ruler.optimal_value.shape
-    samples = np.full(points, prompts * ruler.samples)
-    return PromptMeans(OPTIMUM, ruler.optimal_reward, ruler.optimal_kl, None, samples)
+    answers = prompts * ruler.samples
+    samples = np.full(points, answers)
+    return PromptMeans(OPTIMUM, ruler.optimal_reward, ruler.optimal_kl, None, samples, answers)
 
 
 def _rewards_table(scene: Scene, policy: PolicyFigures, shown: np.ndarray) -> pa.Table:
@@ -161,7 +162,7 @@ def _figure_rows(scene: Scene, policy: PolicyFigures) -> pa.Table:
     figures |= {name: Figure(value) for name, value in policy.plain.items()}
     for dimension, coordinate in zip(scene.dimensions, scene.reference_point, strict=True):
         figures[f"hypervolume_reference_{dimension}"] = Figure(float(coordinate))
-    return _metrics_table(scene, policy.means.method, figures, int(policy.means.samples.sum()))
+    return _metrics_table(scene, policy.means.method, figures, policy.means.answers)
 
 
 def _ruler_rows(scene: Scene) -> pa.Table:

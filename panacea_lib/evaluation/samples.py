@@ -37,7 +37,8 @@ def reference_samples(prompt: np.ndarray, reward: np.ndarray) -> PolicySamples:
 class PromptMeans:
     """Averages over the samples of each of g points and P prompts; g is 1 if λ is ignored.
 
-    reward: (g, P, m); log_ratio: (g, P); outside: (g, P) or None; samples: (g,) counts.
+    reward: (g, P, m); log_ratio: (g, P); outside: (g, P) or None; samples: (g,) answers that each
+    point rests on; answers: all of them, which is less than the sum where points share them.
     """
 
     method: str
@@ -45,6 +46,7 @@ class PromptMeans:
     log_ratio: np.ndarray
     outside: np.ndarray | None
     samples: np.ndarray
+    answers: int
 
 
 def prompt_means(samples: PolicySamples, points: int, prompts: int, m: int) -> PromptMeans:
@@ -73,6 +75,7 @@ def prompt_means(samples: PolicySamples, points: int, prompts: int, m: int) -> P
         log_ratio=average(log_ratio),
         outside=None if samples.outside is None else average(np.asarray(samples.outside, float)),
         samples=count.reshape(points, prompts).sum(axis=1),
+        answers=len(point),
     )
 
 

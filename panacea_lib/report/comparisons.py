@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 from panacea_lib.report.markup import Row, heading, table, text
 
-_VERDICTS = {"better": "beats", "worse": "loses to", "no difference shown": "and"}
+_VERDICTS = {"better": "beats", "no difference shown": "and"}
 
 
 def comparison_lines(rows: Sequence[Row]) -> str:
     """A sentence per pair of methods for the value ratio, a table for the other metrics.
 
     Rows have method, other, metric, difference (the method's figure less the other's), its
-    interval low and high, and a verdict: better, worse or no difference shown.
+    interval low and high, and a verdict: better, worse or no difference shown. Of the two rows of
+    a pair the one that is not behind is told.
     """
+    rows = [row for row in rows if _is_ahead(row)]
     if not rows:
         return ""
     told = "".join(_sentence(row) for row in rows if row["metric"] == "value_ratio")
@@ -39,6 +41,11 @@ def comparison_lines(rows: Sequence[Row]) -> str:
         "interval over the same prompts for both. Where the interval holds 0, no difference is "
         "shown. Other seeds may differ by more.</p>"
     )
+
+
+def _is_ahead(row: Row) -> bool:
+    difference = row["difference"] or 0.0
+    return difference > 0 or (difference == 0 and row["method"] < row["other"])
 
 
 def _sentence(row: Row) -> str:

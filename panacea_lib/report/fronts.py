@@ -44,6 +44,17 @@ def fronts_of(front_rewards: pa.Table, dimensions: list[str], judge: str) -> dic
     return fronts
 
 
+def charged(front_rewards: pa.Table, front_values: pa.Table, beta: float) -> pa.Table:
+    """The rows of front_rewards with J = E[r] − β·KL instead of E[r]; without intervals (low = high
+    = J), as those of E[r] and KL do not tell J's."""
+    kl = {(r["method"], r["judge"], r["point"]): r["kl"] for r in front_values.to_pylist()}
+    rows = front_rewards.to_pylist()
+    for row in rows:
+        row["reward"] -= beta * kl[row["method"], row["judge"], row["point"]]
+        row["reward_low"] = row["reward_high"] = row["reward"]
+    return pa.Table.from_pylist(rows, front_rewards.schema)
+
+
 def values_of(front_values: pa.Table, method: str, judge: str) -> dict[str, np.ndarray]:
     """Column -> its figures (G,) for one method, in the order of its points; no columns where the
     method has no row."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from panacea_lib.report.front_picture import front_picture
-from panacea_lib.report.fronts import judges_of
+from panacea_lib.report.fronts import charged, judges_of
 from panacea_lib.report.judges_picture import judges_picture
 from panacea_lib.report.many_dimensions import profiles_picture, triangle_picture
 
@@ -19,7 +19,7 @@ class Picture(NamedTuple):
 
 
 def evaluation_pictures(
-    front_rewards: pa.Table, front_values: pa.Table, dimensions: list[str]
+    front_rewards: pa.Table, front_values: pa.Table, dimensions: list[str], beta: float
 ) -> list[Picture]:
     """The pictures of one evaluation (all rows of both tables under its key), by its best judge."""
     judges = judges_of(front_rewards)
@@ -32,6 +32,13 @@ def evaluation_pictures(
             front_picture(front_rewards, dimensions, judge),
         )
     ]
+    if m <= 3:  # of many pairs of dimensions one matrix is enough
+        caption = (
+            f"The same with drift paid for, J = E[r] − β·KL{between}: here no policy gets beyond "
+            "the optimum for its λ"
+        )
+        paid = charged(front_rewards, front_values, beta)
+        found.append(Picture("charged_front", caption, front_picture(paid, dimensions, judge)))
     if m == 3:
         caption = (
             "Panacea over the triangle of λ: the mean reward on each dimension, and the share of "

@@ -99,7 +99,7 @@ def pareto_front(
 
     leaderboard = run.warehouse.read(_LEADERBOARD, [run.problem.name, outcome.key])
     points, values = (run.rows(name, "pareto_front") for name in _DRAWN)
-    drawn = evaluation_pictures(points, values, run.problem.dimension_names)
+    drawn = evaluation_pictures(points, values, run.problem.dimension_names, run.problem.beta)
     pictures = {one.name: picture(one.png, one.caption) for one in drawn}
     return run.result([outcome], {**pictures, "leaderboard": small_table(leaderboard)})
 

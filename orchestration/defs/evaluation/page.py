@@ -66,6 +66,7 @@ def write_report(run: StageRun) -> str:
         for part in run.plan.parts(stage)
     ]
     points, values = (run.rows(name, "pareto_front") for name in ("front_rewards", "front_values"))
+    drawn = evaluation_pictures(points, values, dimensions, problem.beta)
     answers = telling_answers(run.warehouse, problem.name, answers_keys, _PROMPTS)
     return report_page(
         title=f"{problem.name}: one model for every preference",
@@ -77,7 +78,7 @@ def write_report(run: StageRun) -> str:
         front=front_rows(run.warehouse, problem.name, front_key, answers_keys["panacea"]),
         reward_models=models,
         pictures={
-            **{one.caption: one.png for one in evaluation_pictures(points, values, dimensions)},
+            **{one.caption: one.png for one in drawn},
             "Held-out accuracy of the reward models": reward_models_picture(models),
             "Training loss": curves_picture(pa.concat_tables(curves)),
         },
