@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from panacea_lib.evaluation.slider import evenness, step_lengths
+from panacea_lib.evaluation.slider import step_lengths
+from panacea_lib.evaluation.steering import evenness
 from panacea_lib.policy import Policy, load_policy
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import load_problem_named
@@ -73,7 +74,9 @@ def resampled(walks: list[Walk], seed: int, bootstrap: int = 2000) -> np.ndarray
     shares = np.random.default_rng(seed).multinomial(
         prompts, np.full(prompts, 1 / prompts), size=bootstrap
     )
-    return np.array([[evenness(w.points(s / prompts)) for w in walks] for s in shares], float)
+    return np.array(
+        [[evenness(step_lengths(w.points(s / prompts))) for w in walks] for s in shares], float
+    )
 
 
 def page(walks: list[Walk], samples: int, seed: int, command: str) -> str:
@@ -82,7 +85,7 @@ def page(walks: list[Walk], samples: int, seed: int, command: str) -> str:
     even = np.full(prompts, 1 / prompts)
     draws = resampled(walks, seed)
     draws = np.column_stack([draws, draws[:, 1] - draws[:, 0]])
-    told = [evenness(w.points(even)) or 0.0 for w in walks]
+    told = [evenness(step_lengths(w.points(even))) or 0.0 for w in walks]
     told.append(told[1] - told[0])
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
     names = ["λ in equal steps", "the slider in equal steps", "difference"]
