@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from small_models import DIMENSIONS, small_base, small_pairs
 
 from panacea_lib.artifact_store import ArtifactStore
-from panacea_lib.errors import MissingUpstreamError
+from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.generation import generate_rows, sequence_logprobs
 from panacea_lib.models.chat import decode_responses, encode_prompts, encode_responses
 from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_policy
@@ -256,6 +256,13 @@ def test_a_bad_preference_is_refused_in_a_sentence(asked, preference, told):
     assert len(str(refused.value).splitlines()) == 1 and str(refused.value).endswith(".")
 
 
+def test_a_policy_that_was_not_evaluated_has_no_slider(asked):
+    with pytest.raises(MissingUpstreamError, match="has no slider"):
+        asked.slider(0.5)
+    with pytest.raises(InputError, match="from 0"):
+        asked.slider(1.5)
+
+
 # ---- loading what was stored
 
 
@@ -287,6 +294,11 @@ def test_load_policy_answers_as_the_trained_one(stored, trained, method):
     expected = LoadedPolicy(opened(method, trained), length)
     for seed in range(3):
         assert loaded.ask(PROMPT, preference, seed) == expected.ask(PROMPT, preference, seed)
+
+
+def test_a_stored_policy_without_a_front_names_the_command(stored):
+    with pytest.raises(MissingUpstreamError, match=r"no slider for panacea.*materialize tiny"):
+        load_policy("tiny", workspace=stored).slider(0.5)
 
 
 @pytest.mark.parametrize(("name", "method"), [("tiny", "panacea_dpo"), ("demo", "panacea")])
