@@ -317,25 +317,32 @@ with grids as (
     join facts.preference_grid g using (key)
     left join facts.dimensions d on d.key = k.prompts_key and d.dimension = g.dimension
     group by k.problem, g.key, g.point
+),
+-- An answer's own columns are group keys so that a filter on them reaches its table.
+answers as (
+    select
+        k.problem, g.method, g.point, any_value(grids.preference) as preference,
+        any_value(p.text) as prompt, any_value(g.text) as response, min(r.judge) as judge,
+        list({judge: r.judge, position: d.position, dimension: r.dimension, reward: r.reward})
+            filter (r.judge is not null) as rewards,
+        g.sample, g.prompt_id, g.generation_id, k.key, k.created_at, k.is_current
+    from keys_history k
+    join facts.generations g using (key)
+    left join grids on grids.problem = k.problem and grids.key = k.key and grids.point = g.point
+    left join facts.prompts p on p.key = k.prompts_key and p.prompt_id = g.prompt_id
+    left join facts.generation_rewards r on r.key = g.key and r.generation_id = g.generation_id
+    left join facts.dimensions d on d.key = k.prompts_key and d.dimension = r.dimension
+    where k.stage = 'generations'
+    group by
+        k.problem, g.method, g.point, g.sample, g.prompt_id, g.generation_id,
+        k.key, k.created_at, k.is_current
 )
-select
-    k.problem, any_value(g.method) as method, any_value(g.point) as point,
-    any_value(grids.preference) as preference, any_value(p.text) as prompt,
-    any_value(g.text) as response, r.judge,
-    map_from_entries(list((r.dimension, r.reward) order by d.position, r.dimension)
-        filter (r.dimension is not null)) as rewards,
-    any_value(g.sample) as sample, any_value(g.prompt_id) as prompt_id, g.generation_id,
-    k.key, k.created_at, k.is_current
-from keys_history k
-join facts.generations g using (key)
-left join grids on grids.problem = k.problem and grids.key = k.key and grids.point = g.point
-left join facts.prompts p on p.key = k.prompts_key and p.prompt_id = g.prompt_id
-left join facts.generation_rewards r on r.key = g.key and r.generation_id = g.generation_id
-left join facts.dimensions d on d.key = k.prompts_key and d.dimension = r.dimension
-where k.stage = 'generations'
-group by k.problem, g.generation_id, r.judge, k.key, k.created_at, k.is_current
-qualify r.judge is not distinct from min(r.judge) over (
-    partition by k.problem, g.generation_id, k.key, k.created_at, k.is_current);
+-- Of one judge, a struct sorts by position, then dimension: the order of λ.
+select answers.* replace (
+    map_from_entries(list_transform(
+        list_sort(list_filter(rewards, lambda one: one.judge = judge), 'asc', 'nulls last'),
+        lambda one: (one.dimension, one.reward))) as rewards)
+from answers;
 comment on view sample_responses_history is 'The answers of every evaluation a problem has had';
 
 create or replace view sample_responses as
