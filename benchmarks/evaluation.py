@@ -37,6 +37,7 @@ from panacea_lib.evaluation import (
     Ruler,
     estimated_ruler,
     evaluate_fronts,
+    prompt_means,
 )
 from panacea_lib.generation import fitting_prompts
 from panacea_lib.policy import PanaceaPolicy, open_policy
@@ -191,8 +192,10 @@ class Evaluation:
         log_ratio = np.array([g.logprob - g.reference_logprob for g in found])
         assert self._ruler is not None
         for judge, reward in rewards.items():
+            samples = PolicySamples(METHOD, point, prompt, reward, log_ratio)
+            points, prompts = len(self._size.grid), self._size.prompts
             evaluate_fronts(
-                [PolicySamples(METHOD, point, prompt, reward, log_ratio)],
+                [prompt_means(samples, points, prompts, reward.shape[1])],
                 self._size.grid,
                 self._demo.problem.dimension_names,
                 self._demo.problem.beta,
