@@ -30,7 +30,8 @@ from panacea_lib.models.chat import Tokenizer
 from panacea_lib.policy import Policy
 from panacea_lib.prompt_preference import digit_ids, with_preference
 
-PREFERENCES_FILE = "preferences.json"  # of lora_per_preference: {"<subfolder>": [λ₁, …, λ_m]}
+PER_PREFERENCE = ("lora_per_preference", "oracle")  # methods with a LoRA per λ of a small set
+PREFERENCES_FILE = "preferences.json"  # of these methods: {"<subfolder>": [λ₁, …, λ_m]}
 PROMPT_LORA = "prompt_lora"  # of prompt_conditioned: the LoRA's subfolder
 
 

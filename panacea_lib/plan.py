@@ -214,7 +214,7 @@ class Plan:
             "beta": p.beta,
             "training": config | {"steps": self.steps(p.training.steps)},
         }
-        if method == "lora_per_preference":
+        if method in ("lora_per_preference", "oracle"):
             content["preferences"] = p.lora_preferences
         if needs_rewards(p, method):
             content["rewards"] = self.keys("response_rewards")

@@ -154,6 +154,7 @@ def open_policy(
         "rewarded_soups": _open_soup,
         "mod": open_mixture,
         "lora_per_preference": open_nearest,
+        "oracle": open_nearest,
         "prompt_conditioned": open_prompt_conditioned,
     }
     if method in kinds:

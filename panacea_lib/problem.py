@@ -225,12 +225,21 @@ class Problem(Strict):
         own: dict[str, Any] = {}
         if name in self.baselines.learning_rates:
             own["learning_rate"] = self.baselines.learning_rates[name]
-        own["method"] = name if name in get_args(Method) else self.baselines.objective
+        own["method"] = self._method_of(name)
         return PolicyTraining(**dict(self.training) | own)
+
+    def _method_of(self, baseline: str) -> str:
+        """What a baseline is trained with; an oracle by the problem's own method, if LoRAs can."""
+        if baseline in get_args(Method):
+            return baseline
+        objectives = get_args(Baselines.model_fields["objective"].annotation)
+        if baseline == "oracle" and self.training.method in objectives:
+            return self.training.method
+        return self.baselines.objective
 
     @property
     def lora_preferences(self) -> list[list[float]]:
-        """The λ that `lora_per_preference` has a LoRA for."""
+        """The λ that `lora_per_preference` and `oracle` have a LoRA for."""
         if self.baselines.preferences is not None:
             return self.baselines.preferences
         m = len(self.dimensions)

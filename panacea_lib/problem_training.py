@@ -104,7 +104,14 @@ class PolicyTraining(Strict):
 
 
 BaselineMethod = Literal[
-    "dpo", "sft", "rloo", "rewarded_soups", "mod", "lora_per_preference", "prompt_conditioned"
+    "dpo",
+    "sft",
+    "rloo",
+    "rewarded_soups",
+    "mod",
+    "lora_per_preference",
+    "prompt_conditioned",
+    "oracle",
 ]
 BASELINE_METHODS: dict[BaselineMethod, str] = {
     "dpo": "panacea_dpo",
@@ -114,6 +121,7 @@ BASELINE_METHODS: dict[BaselineMethod, str] = {
     "mod": "mod",
     "lora_per_preference": "lora_per_preference",
     "prompt_conditioned": "prompt_conditioned",
+    "oracle": "oracle",
 }
 """What `baselines` names → the method's name in tables, keys and `open_policy`."""
 
@@ -122,7 +130,8 @@ class Baselines(Strict):
     """What a user would pick instead, trained and evaluated by the same code.
 
     dpo, sft and rloo train the Panacea adapter by another method than the problem's own; the others
-    are plain LoRAs. Each has training's number of steps in all, shared out among its adapters.
+    are plain LoRAs. Each has training's number of steps in all, shared out among its adapters; only
+    `oracle` has them for each: a LoRA per λ by the problem's own method, to see what one can reach.
     """
 
     methods: list[BaselineMethod] = Field(default=["dpo", "rewarded_soups"])
@@ -131,8 +140,8 @@ class Baselines(Strict):
     )
     preferences: list[list[float]] | None = Field(
         default=None,
-        description="the λ of lora_per_preference, one weight per dimension each; default: five "
-        "evenly spaced for two dimensions, for more the vertices and the centre",
+        description="the λ of lora_per_preference and oracle, one weight per dimension each; "
+        "default: five evenly spaced for two dimensions, for more the vertices and the centre",
     )
     learning_rates: dict[BaselineMethod, Rate] = Field(
         default={}, description="of those that learn best at another rate than training's"

@@ -25,6 +25,7 @@ from panacea_lib.problem_files import load_problem
 from panacea_lib.rewards.judge import WorldRewards
 from panacea_lib.trainers import TrainResult
 from panacea_lib.training import train_policy
+from panacea_lib.training.policies import training_configs
 from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.workspace import Workspace
 
@@ -125,6 +126,17 @@ def test_max_steps_is_a_cap_and_unknown_methods_are_refused(problem, tmp_path):
     assert capped.details["steps"] == 2
     with pytest.raises(ValueError, match="unknown method 'ppo'"):
         train_policy(problem, "ppo", small_base(), table, tmp_path / "c", tmp_path / "d", 0)
+
+
+def test_an_oracle_has_all_steps_for_each_lora_and_the_problem_s_own_method(problem):
+    common = {"base_model": "m", "dimensions": DIMENSIONS, "pairs": "p"}
+    of_oracle = training_configs(problem, "oracle", common)
+    shared = training_configs(problem, "lora_per_preference", common)
+    assert [c.training.steps for c in of_oracle.values()] == [STEPS] * 3
+    assert [c.training.steps for c in shared.values()] == [STEPS // 3] * 3
+    assert {c.training.method for c in of_oracle.values()} == {problem.training.method}
+    assert {c.training.method for c in shared.values()} == {"dpo"} != {problem.training.method}
+    assert [c.fixed_preference for c in of_oracle.values()] == problem.lora_preferences
 
 
 # ---- policies

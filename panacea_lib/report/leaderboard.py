@@ -47,6 +47,7 @@ _METHODS = {
     "rewarded_soups": "a LoRA per dimension, their weights averaged by λ",
     "mod": "the same LoRAs, their next-token distributions mixed by λ",
     "lora_per_preference": "a LoRA for each λ of a small set; the nearest answers",
+    "oracle": "the same, each with all the steps and the problem's own method",
     "prompt_conditioned": "one LoRA that reads λ as digits before the prompt",
     "best_of_16": "the best of 16 answers of the reference policy by λ·proxy reward; not trained",
     "optimum": "the best policy that there can be for every λ; the ruler, not a method",

@@ -22,6 +22,7 @@ _METHODS = {
     "arXiv 2306.04488).",
     "mod": "One LoRA per dimension, mixed token by token by λ (MOD, arXiv 2406.18853).",
     "lora_per_preference": "One LoRA for each λ of a small set; the nearest answers.",
+    "oracle": "One LoRA for each λ of a small set, each with all the steps; the nearest answers.",
     "prompt_conditioned": "One LoRA that reads λ before the prompt.",
 }
 _PANACEA = (

@@ -8,8 +8,10 @@ rewarded_soups         one LoRA per dimension, weights interpolated at inference
 mod                    the same LoRAs, mixed token by token (arXiv 2406.18853)
 lora_per_preference    one LoRA for each λ of a small set
 prompt_conditioned     one LoRA that reads λ before the prompt (arXiv 2402.10207, 2503.00295)
+oracle                 one LoRA for each λ of a small set, by the problem's own training method
 
-A method's steps are shared out among its adapters, so that all take the same number of them.
+A method's steps are shared out among its adapters, so that all take the same number of them; only
+the oracle has them for each of its adapters.
 """
 
 import json
@@ -23,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from panacea_lib.baseline_policies import PREFERENCES_FILE, PROMPT_LORA
+from panacea_lib.baseline_policies import PER_PREFERENCE, PREFERENCES_FILE, PROMPT_LORA
 from panacea_lib.problem import Problem
 from panacea_lib.rewards.judge import RewardSource
 from panacea_lib.trainers import StepListener, TrainResult
@@ -66,7 +68,7 @@ def train_policy(
     for name, config in training_configs(problem, method, common, max_steps).items():
         results[name] = _finish(config, checkpoints / name, on_step)
         shutil.copytree(checkpoints / name / "adapter", folder / name, dirs_exist_ok=True)
-    if method == "lora_per_preference":
+    if method in PER_PREFERENCE:
         known = dict(zip(results, problem.lora_preferences, strict=True))
         (folder / PREFERENCES_FILE).write_text(json.dumps(known), encoding="utf-8")
     return _together(results, time.monotonic() - started, problem.dimension_names)
@@ -91,7 +93,8 @@ def training_configs(
     """
     adapters = _adapters(problem, method)
     numbers = problem.training_of(method)
-    steps = max(1, min(numbers.steps, max_steps or numbers.steps) // len(adapters))
+    shares = 1 if method == "oracle" else len(adapters)
+    steps = max(1, min(numbers.steps, max_steps or numbers.steps) // shares)
     training = numbers.model_copy(update={"steps": steps})
     return {
         name: TrainConfig(**common, **adapter, training=training)
@@ -107,7 +110,7 @@ def _adapters(problem: Problem, method: str) -> dict[str, dict[str, Any]]:
             return {"panacea": {}}
         case "rewarded_soups" | "mod":
             preferences = {name: [float(i == j) for j in range(m)] for i, name in enumerate(names)}
-        case "lora_per_preference":
+        case "lora_per_preference" | "oracle":
             known = problem.lora_preferences
             preferences = {f"preference{i}": weights for i, weights in enumerate(known)}
         case "prompt_conditioned":

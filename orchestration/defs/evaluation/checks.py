@@ -8,6 +8,7 @@ from orchestration.defs.evaluation.fronts import judges
 from orchestration.partitions import PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import StageRun
+from orchestration.trust import refused_points, ruler_quality, unseen_points
 
 _POINTS = """
 select method, judge, count(distinct point) as points
@@ -16,15 +17,6 @@ from facts.front_values where key = ? group by all
 _OUTSIDE = """
 select value from facts.front_metrics
 where key = ? and method = 'panacea' and metric = 'outside_mass' and judge = 'gold'
-"""
-_RULER = """
-select effective_samples, points_refused, samples, samples_needed from ruler_history
-where key = ? and problem = ? and judge = ?
-"""
-_UNSEEN = """
-select method, metric, value from facts.front_metrics
-where key = ? and judge = ? and metric in ('points_outside', 'charged_points_outside') and value > 0
-order by method, metric
 """
 
 
@@ -99,18 +91,13 @@ def optimum_is_known(
     warning, as its value is estimated anyway. The exact optimum of the embedded world passes."""
     run = StageRun(context, "pareto_front", workspace, settings)
     key, judge = run.made("pareto_front"), judges(run)[0]
-    rows = run.warehouse.read(_RULER, [key, run.problem.name, judge]).to_pylist()
-    found = rows[0] if rows else {"points_refused": 0}
+    ruler = ruler_quality(run.warehouse, run.problem.name, key, judge)
+    refused = refused_points(ruler) if ruler else None
     return dg.AssetCheckResult(
-        passed=found["points_refused"] == 0,
+        passed=refused is None,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=found,
-        description=f"the optimum's rewards are not shown at {found['points_refused']} λ: of "
-        f"{found['samples']} reference answers a prompt {found['effective_samples']:.1f} are "
-        f"effective there, and about {found['samples_needed']} would be needed; raise "
-        "evaluation.samples, or β"
-        if found["points_refused"]
-        else "the optimum is known at every λ",
+        metadata=ruler or {"estimated": False},
+        description=refused or "the optimum is known at every λ",
     )
 
 
@@ -121,21 +108,11 @@ def hypervolume_sees_every_point(
     """No point lies below the hypervolume's reference point, which would dominate it and count it
     as nothing; only a warning."""
     run = StageRun(context, "pareto_front", workspace, settings)
-    key, judge = run.made("pareto_front"), judges(run)[0]
-    rows = run.warehouse.read(_UNSEEN, [key, judge]).to_pylist()
-    unseen = [
-        f"{row['value']:.0f} {'KL-charged ' if 'charged' in row['metric'] else ''}points of "
-        f"{row['method']}"
-        for row in rows
-    ]
+    unseen = unseen_points(run.warehouse, run.made("pareto_front"), judges(run)[0])
     return dg.AssetCheckResult(
-        passed=not unseen,
+        passed=unseen is None,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"fronts with such points": len(unseen)},
-        description=f"below the reference point, so that hypervolume does not see them: "
-        f"{', '.join(unseen)}"
-        if unseen
-        else "every point lies above the reference point",
+        description=unseen or "every point lies above the reference point",
     )
 
 

@@ -73,7 +73,7 @@ def _means(
     from panacea_lib.evaluation import PolicySamples, prompt_means, reference_samples
 
     rows = run.rows("generations", "generations", method)
-    prompt = _positions(rows, method, asked)
+    prompt = prompt_positions(rows, method, asked)
     reward = _rewards(run, method, judge)
     if method == "reference":
         samples = reference_samples(prompt, reward)
@@ -87,7 +87,7 @@ def _means(
     return prompt_means(samples, len(grid), len(asked), reward.shape[1])
 
 
-def _positions(rows: pa.Table, method: str, asked: list[PromptRecord]) -> np.ndarray:
+def prompt_positions(rows: pa.Table, method: str, asked: list[PromptRecord]) -> np.ndarray:
     """The position of each answer's prompt among those asked; InputError if others were."""
     position = {record.prompt_id: i for i, record in enumerate(asked)}
     answered = rows["prompt_id"].to_pylist()
@@ -116,7 +116,7 @@ def _reference_rewards(run: StageRun, judge: str, asked: list[PromptRecord]) -> 
     """Rewards of the reference samples, shape (P, n, m); every prompt has as many."""
     rows = run.rows("generations", "generations", "reference")
     reward = _rewards(run, "reference", judge)
-    order = np.argsort(_positions(rows, "reference", asked), kind="stable")
+    order = np.argsort(prompt_positions(rows, "reference", asked), kind="stable")
     return reward[order].reshape(len(asked), -1, reward.shape[1])
 
 

@@ -7,6 +7,12 @@ import pyarrow as pa
 
 from orchestration.stage import StageRun
 from orchestration.summary import comparison_rows, front_rows, leaderboard_rows, telling_answers
+from orchestration.trust import (
+    estimated_optimum,
+    refused_points,
+    ruler_quality,
+    unseen_points,
+)
 from panacea_lib.plan import library_versions
 
 _REWARD_MODELS = """
@@ -26,22 +32,6 @@ _QUERIES = {
     ),
     "Do the dimensions conflict?": "from preference_conflicts where problem = '{name}';",
 }
-_RULER = """
-select samples, effective_samples, points_refused, samples_needed from ruler_history
-where problem = ? and key = ? and judge = ?
-"""
-_ESTIMATED = (
-    "The optimum of a real model is estimated, here from {samples} answers of the reference policy "
-    "to each prompt, and the estimate is too low: value ratios read high (by 0.015 to 0.03 at 16 "
-    "answers in the embedded world, by nothing that could be seen at 64). Rewards are the learned "
-    "models' own (proxy)."
-)
-_REFUSED = (
-    "At {points_refused} preference vectors the optimum's rewards are not shown: importance "
-    "weights leave as few as {effective_samples:.1f} of the {samples} answers there, and about "
-    "{samples_needed} would be needed. Figures that need the whole front of the optimum are left "
-    "empty."
-)
 
 
 def write_report(run: StageRun) -> str:
@@ -88,10 +78,10 @@ def write_report(run: StageRun) -> str:
 
 
 def _notes(run: StageRun, front_key: str, judge: str) -> list[str]:
-    """What a reader must know before believing the figures; nothing where the optimum is exact."""
-    found = run.warehouse.read(_RULER, [run.problem.name, front_key, judge]).to_pylist()
-    refused = [_REFUSED.format(**row) for row in found if row["points_refused"]]
-    return [_ESTIMATED.format(**row) for row in found] + refused
+    """What a reader must know before believing the figures."""
+    ruler = ruler_quality(run.warehouse, run.problem.name, front_key, judge)
+    told = [estimated_optimum(ruler), refused_points(ruler)] if ruler else []
+    return [note for note in [*told, unseen_points(run.warehouse, front_key, judge)] if note]
 
 
 def _answers_keys(run: StageRun) -> dict[str, str]:
