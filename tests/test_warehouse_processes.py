@@ -171,13 +171,14 @@ for version in range({COMMITS}):
     save("replaced", version, last=version == {COMMITS} - 1)
     if version % 4 == 0:
         save(f"added{{version}}", version)
+    time.sleep(0.1)  # longer than a reader waits
 """
 READING = """
 import json
 import duckdb
 
 QUESTION = '''
-select p.row_counts, p.details, a.n, a.first, a.last, b.n, b.first, b.last
+select p.key, p.row_counts, p.details, a.n, a.first, a.last, b.n, b.first, b.last
 from facts.products p
 left join (select key, count(*) as n, min(text) as first, max(text) as last
            from facts.prompts group by key) a using (key)
@@ -198,14 +199,15 @@ while not finished:
     products = ask()
     assert len(products) >= most, "what was published stays"
     most = len(products)
-    for row_counts, details, *found in products:
+    for key, row_counts, details, *found in products:
         told, details = json.loads(row_counts), json.loads(details)
         version = str(details["version"])
         whole = [told["prompts"], version, version, told["responses"], version, version]
         assert found == whole, (found, whole)
-        seen.add(version)
+        if key == "replaced":
+            seen.add(version)
         finished = finished or details["last"]
-    time.sleep(0.1)  # or the writer hardly gets a turn on a small machine
+    time.sleep(0.05)  # or the writer hardly gets a turn on a small machine
 print(len(seen), flush=True)
 """
 
@@ -227,7 +229,7 @@ def test_eight_readers_see_whole_products_while_a_writer_works(warehouse):
             reader.kill()
             reader.wait()
     assert [reader.returncode for reader in readers] == [0] * 8
-    assert all(int(output) > 5 for output in outputs), "they read between the commits"
+    assert all(int(output) > 2 for output in outputs), "they read between the commits"
 
 
 def test_a_read_sees_the_newest_snapshot_while_an_older_one_is_open(warehouse):
