@@ -23,8 +23,8 @@ from panacea_lib.disk import fsync
 VERSION = 1
 _FILES = ("schema.sql", "views.sql", "comments.sql")
 _SQL = [(Path(__file__).parent / name).read_text("utf-8") for name in _FILES]
-_NAMES = {
-    name.removeprefix("facts.")
+_NAMES = {  # a view may be called like the table that it shows
+    name if name.startswith("facts.") else f"main.{name}"
     for sql in _SQL
     for name in re.findall(r"^create (?:table if not exists|or replace view) (\S+)", sql, re.M)
 }
@@ -138,8 +138,10 @@ def ensure_schema(connection: duckdb.DuckDBPyConnection) -> None:
 def _present(connection: duckdb.DuckDBPyConnection) -> set[str]:
     """The tables and views that are there."""
     sql = (
-        "select table_name from duckdb_tables() where database_name = current_database() union "
-        "select view_name from duckdb_views() where database_name = current_database()"
+        "select schema_name || '.' || table_name from duckdb_tables() "
+        "where database_name = current_database() union "
+        "select schema_name || '.' || view_name from duckdb_views() "
+        "where database_name = current_database()"
     )
     return {name for (name,) in connection.execute(sql).fetchall()}
 
