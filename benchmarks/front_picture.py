@@ -13,7 +13,8 @@ from panacea_lib.workspace import Workspace
 POINTS = """
 select method, judge, point, position, dimension, weight, reward,
     low as reward_low, high as reward_high
-from front_points where problem = ?
+from front_points
+where problem = ? and method <> 'best_of_16' -- raw rewards flatter what drifts; the report has both
 qualify judge = min(judge) over () -- gold, where there is one, else proxy
 order by method, point, position
 """

@@ -20,14 +20,16 @@ class Front(NamedTuple):
 
 
 def fronts_of(front_rewards: pa.Table, dimensions: list[str], judge: str) -> dict[str, Front]:
-    """method -> its front; the optimum first, so that it lies below and carries the labels, and
-    the reference policy last. An optimum that is not known at every λ is left out: a line through
-    what is known of it would say too much. ValueError where the judge has scored nothing."""
+    """method -> its front: the optimum first, so that it lies below and carries the labels, what
+    was trained in the order of its rows, and the reference policy last.
+
+    An optimum that is not known at every λ is left out: a line through what is known of it would
+    say too much. ValueError where the judge has scored nothing.
+    """
     rows = [row for row in front_rewards.to_pylist() if row["judge"] == judge]
     if not rows:
         raise ValueError(f"no front judged by {judge!r} to draw")
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    methods.sort(key=lambda name: (name != OPTIMUM, name == REFERENCE))
+    methods = sorted(dict.fromkeys(row["method"] for row in rows), key=_place)
     grid = {row["point"] for row in rows}
     fronts = {}
     for method in methods:
@@ -42,6 +44,13 @@ def fronts_of(front_rewards: pa.Table, dimensions: list[str], judge: str) -> dic
             )
         )
     return fronts
+
+
+def _place(method: str) -> int:
+    """The optimum, what was trained in its order, and last what needs no training."""
+    if method == OPTIMUM:
+        return 0
+    return 3 if method == REFERENCE else 2 if method.startswith("best_of_") else 1
 
 
 def charged(front_rewards: pa.Table, front_values: pa.Table, beta: float) -> pa.Table:

@@ -16,7 +16,8 @@ from panacea_lib.stored_slider import slider_of
 
 BASE = "base_model"  # no method is called so
 # The store's own files, and the card that PEFT writes for people to fill in.
-_NOT_THE_MODEL = shutil.ignore_patterns("product.json", "manifest.json", "COMPLETE", "README.md")
+_STORE = ("product.json", "manifest.json", "COMPLETE")
+_NOT_THE_MODEL = shutil.ignore_patterns(*_STORE, "README.md", "trainer")
 
 
 def publish_models(run: StageRun) -> Path:
