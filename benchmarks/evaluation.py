@@ -13,14 +13,11 @@ demo left in the workspace; loading them is not timed. Plain generating is trans
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,17 @@ import numpy as np
 import torch
 
 from benchmarks.adapter import machine_in_words
+from benchmarks.evaluation_page import (
+    HEADER,
+    PARTS,
+    POINTS,
+    SAMPLES,
+    Measured,
+    line,
+    page,
+    parts_table,
+    scoring_share,
+)
 from benchmarks.ratios import MIN_PAIRS, Ratio, measure_ratio, median_interval
 from orchestration.environment import keep_freed_memory
 from panacea_lib.artifact_store import ArtifactStore
@@ -50,13 +58,10 @@ from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import Workspace
 from panacea_lib.world.annotators import gold_raw_texts
 
-LIBRARIES = ("torch", "transformers", "peft")
 PROBLEM, METHOD = "demo", "panacea"
-TARGET, SCORING_TARGET = 1.3, 0.1
-POINTS, PROMPTS, SAMPLES = 21, 200, 4
+PROMPTS = 200
 SHARE = 10  # a pair has so many times fewer prompts
 BATCH_SIZES = (64, 128, 256, 512, 704, 1024)
-PARTS = ("answers", "reference", "proxy", "gold", "metrics")
 
 
 class Watched(PanaceaPolicy):
@@ -256,31 +261,12 @@ def _seconds(call: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one size took.
-
-    Attributes:
-        answers, distinct, tokens: Of one evaluation.
-        ratio: Evaluating over plain generating of as many tokens.
-        scoring: Share of rewards and metrics in an evaluation: median, low, high.
-        spent: Median seconds of each of PARTS.
-    """
-
-    answers: int
-    distinct: int
-    tokens: int
-    ratio: Ratio
-    scoring: tuple[float, float, float]
-    spent: dict[str, float]
-
-
 def measure_pairs(demo: Demo, ours: Size, theirs: Size, pairs: int) -> Measured:
     """The ratio by the project's rule."""
     evaluation, plain = Evaluation(demo, ours), Plain(demo, theirs)
     timed = measure_ratio(evaluation, plain, pairs, warm_up=1)
     spent = evaluation.spent[-pairs:]
-    shares = [_scoring(seconds) for seconds in spent]
+    shares = [scoring_share(seconds) for seconds in spent]
     return Measured(
         ours.answers,
         evaluation.distinct,
@@ -297,7 +283,7 @@ def measure_once(demo: Demo, ours: Size, theirs: Size) -> Measured:
     seconds, plain_seconds = _seconds(evaluation), _seconds(plain)
     value = seconds / plain_seconds
     timed = Ratio(value, value, value, 1, seconds, plain_seconds)
-    share = _scoring(evaluation.spent[0])
+    share = scoring_share(evaluation.spent[0])
     return Measured(
         ours.answers,
         evaluation.distinct,
@@ -318,96 +304,6 @@ def _per_token(timed: Ratio, more: float) -> Ratio:
         timed.ours,
         timed.theirs * more,
     )
-
-
-def _scoring(seconds: dict[str, float]) -> float:
-    return sum(seconds[part] for part in ("proxy", "gold", "metrics")) / sum(seconds.values())
-
-
-def _verdict(low: float, high: float, target: float, pairs: int) -> str:
-    if pairs < MIN_PAIRS:
-        return "–"
-    return Ratio((low + high) / 2, low, high, pairs, 0.0, 0.0).verdict(target)
-
-
-def line(name: str, found: Measured) -> str:
-    """A measured size as a line of Markdown."""
-    ratio, pairs = found.ratio, found.ratio.pairs
-
-    def interval(value: float, low: float, high: float) -> str:
-        return f"{value:.2f}" if pairs < MIN_PAIRS else f"{value:.2f} ({low:.2f} to {high:.2f})"
-
-    cells = [
-        name,
-        f"{found.answers:,} ({found.distinct:,})",
-        f"{found.tokens:,}",
-        f"{ratio.ours:.1f}",
-        f"{ratio.theirs:.1f}",
-        interval(ratio.value, ratio.low, ratio.high),
-        _verdict(ratio.low, ratio.high, TARGET, pairs),
-        interval(*found.scoring),
-        _verdict(*found.scoring[1:], SCORING_TARGET, pairs),
-        str(pairs),
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-HEADER = f"""\
-| prompts | answers (different) | tokens | evaluating, s | plain, s | ratio, at most {TARGET:g} | \
-| rewards and metrics, at most {SCORING_TARGET:g} | | pairs |
-|---:|---:|---:|---:|---:|---|---|---|---|---:|"""
-
-
-def parts_table(sizes: dict[str, Measured]) -> str:
-    """Seconds of each part, and its share of plain generating."""
-    told = {
-        "answers": "answers with their log probabilities",
-        "reference": "log probabilities under the reference",
-        "proxy": "proxy rewards, a model per dimension",
-        "gold": "gold rewards",
-        "metrics": "fronts and figures by both judges, with intervals",
-    }
-    header = "| part | " + " | ".join(f"{name} prompts, s | / plain" for name in sizes) + " |"
-    lines = [header, "|---|" + "---:|" * (2 * len(sizes))]
-    for part, what in told.items():
-        cells = [
-            f"{found.spent[part]:.2f} | {found.spent[part] / found.ratio.theirs:.2f}"
-            for found in sizes.values()
-        ]
-        lines.append(f"| {what} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def page(
-    sizes: dict[str, Measured],
-    speeds: dict[int, float],
-    batch_size: int,
-    command: str,
-    machine: str,
-) -> str:
-    """The Markdown page."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    rows = "\n".join(line(name, found) for name, found in sizes.items())
-    tried = ", ".join(f"{size}: {speed:,.0f}" for size, speed in speeds.items())
-    return f"""# Evaluating beside generating
-
-`{command}`, {date.today()}. {machine}; Python {platform.python_version()}, {libraries}.
-
-{HEADER}
-{rows}
-
-The policy is the demo's Panacea adapter, asked for {POINTS} λ with {SAMPLES} samples at each, in
-batches of {batch_size} rows; the ruler and loading are not timed. Plain is transformers' `generate`
-of the base model, on the same prompts with the same sampling, at the batch size that was its
-fastest (tokens/s by rows: {tried}); its seconds are scaled to as many
-tokens, as its answers are shorter. The ratio is the median of interleaved pairs with its 95 %
-interval (`benchmarks/ratios.py`); the full size was run once, after them.
-
-Where the time goes beside drawing: each different answer costs one forward of the reference and one
-of every reward model, and here all of them are as large as the policy.
-
-{parts_table(sizes)}
-"""
 
 
 def main() -> None:
