@@ -172,8 +172,12 @@ def test_files_are_the_artifact_s_and_the_slider_is_the_policy_s(folders):
         "and stage = 'panacea_policy'"
     )
     artifact = ArtifactStore(workspace.artifacts).fetch(keys["key"][0].as_py()) / "panacea"
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert (folders / "panacea" / name).read_bytes() == (artifact / name).read_bytes()
+    weights, config = "adapter_model.safetensors", "adapter_config.json"
+    assert (folders / "panacea" / weights).read_bytes() == (artifact / weights).read_bytes()
+    told, trained = (json.loads((f / config).read_text()) for f in (folders / "panacea", artifact))
+    assert told == trained | {"base_model_name_or_path": "../base_model"}
+    texts = [path for path in folders.rglob("*") if path.suffix in (".json", ".md")]
+    assert [path for path in texts if str(workspace.root) in path.read_text()] == []
     assert {path.name for path in folders.iterdir()} == {"base_model", *METHODS}
     assert not list(folders.rglob("product.json")) and not list(folders.rglob("COMPLETE"))
     told = json.loads((folders / "panacea" / "slider.json").read_text())

@@ -44,6 +44,7 @@ def _publish(run: StageRun, method: str, base_place: str, target: Path) -> None:
     slider = slider_of([row for row in rows if row["method"] == method], names)
     with folder_aside(target) as aside:
         shutil.copytree(source, aside, ignore=_NOT_THE_MODEL, dirs_exist_ok=True)
+        _name_base(aside, base_place)
         card = card_text(
             run.warehouse,
             run.problem,
@@ -56,6 +57,13 @@ def _publish(run: StageRun, method: str, base_place: str, target: Path) -> None:
         if slider is not None:
             told = json.dumps(slider.as_json(names), indent=1, ensure_ascii=False)
             (aside / "slider.json").write_text(f"{told}\n", encoding="utf-8")
+
+
+def _name_base(folder: Path, base_place: str) -> None:
+    """The base model's place beside the adapters, not the path it had where they were trained."""
+    for file in folder.rglob("adapter_config.json"):
+        config = json.loads(file.read_text("utf-8")) | {"base_model_name_or_path": base_place}
+        file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _base_place(run: StageRun, base: Path) -> str:
