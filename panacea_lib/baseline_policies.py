@@ -30,8 +30,7 @@ from panacea_lib.models.chat import Tokenizer
 from panacea_lib.policy import Policy
 from panacea_lib.prompt_preference import digit_ids, with_preference
 
-PER_PREFERENCE = ("lora_per_preference", "oracle")  # methods with a LoRA per λ of a small set
-PREFERENCES_FILE = "preferences.json"  # of these methods: {"<subfolder>": [λ₁, …, λ_m]}
+PREFERENCES_FILE = "preferences.json"  # of a LoRA per λ: {"<subfolder>": [λ₁, …, λ_m]}
 PROMPT_LORA = "prompt_lora"  # of prompt_conditioned: the LoRA's subfolder
 
 

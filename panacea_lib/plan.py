@@ -17,7 +17,7 @@ from typing import Any, Self
 from panacea_lib.data import file_hash, source_fingerprint
 from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
 from panacea_lib.problem_files import expand_hub_id, is_local
-from panacea_lib.problem_training import BASELINE_METHODS
+from panacea_lib.problem_training import BASELINE_METHODS, PER_PREFERENCE
 
 STAGE_VERSIONS = {
     "prompts": 1,
@@ -214,7 +214,7 @@ class Plan:
             "beta": p.beta,
             "training": config | {"steps": self.steps(p.training.steps)},
         }
-        if method in ("lora_per_preference", "oracle"):
+        if method in PER_PREFERENCE:
             content["preferences"] = p.lora_preferences
         if needs_rewards(p, method):
             content["rewards"] = self.keys("response_rewards")

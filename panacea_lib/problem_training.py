@@ -126,6 +126,10 @@ BASELINE_METHODS: dict[BaselineMethod, str] = {
 """What `baselines` names → the method's name in tables, keys and `open_policy`."""
 
 
+PER_PREFERENCE = ("lora_per_preference", "oracle")
+"""Methods that have a LoRA per λ of a small set."""
+
+
 class Baselines(Strict):
     """What a user would pick instead, trained and evaluated by the same code.
 

@@ -25,8 +25,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from panacea_lib.baseline_policies import PER_PREFERENCE, PREFERENCES_FILE, PROMPT_LORA
+from panacea_lib.baseline_policies import PREFERENCES_FILE, PROMPT_LORA
 from panacea_lib.problem import Problem
+from panacea_lib.problem_training import PER_PREFERENCE
 from panacea_lib.rewards.judge import RewardSource
 from panacea_lib.trainers import StepListener, TrainResult
 from panacea_lib.training.config import TrainConfig

@@ -36,10 +36,10 @@ def measure(run: StageRun) -> dict[str, pa.Table]:
     problem, asked = run.problem, held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
     found = []
-    for judge in judges(run):
-        drawn = _reference_rewards(run, judge, asked)
+    drawn_by = {judge: _reference_rewards(run, judge, asked) for judge in judges(run)}
+    for judge, drawn in drawn_by.items():
         tables = evaluate_fronts(
-            _policies(run, judge, asked, grid, drawn),
+            _policies(run, judge, asked, grid, drawn, drawn_by["proxy"]),
             grid,
             problem.dimension_names,
             problem.beta,
@@ -54,16 +54,24 @@ def measure(run: StageRun) -> dict[str, pa.Table]:
 
 
 def _policies(
-    run: StageRun, judge: str, asked: list[PromptRecord], grid: np.ndarray, drawn: np.ndarray
+    run: StageRun,
+    judge: str,
+    asked: list[PromptRecord],
+    grid: np.ndarray,
+    drawn: np.ndarray,
+    selecting: np.ndarray,
 ) -> "list[PromptMeans]":
     """Everything that is compared. The best of n is selected by the learned rewards, as a user
-    would have to, whoever judges it."""
+    would have to, whoever judges it.
+
+    drawn, selecting: (P, n, m), the reference samples' rewards by the judge and by the models.
+    """
     from panacea_lib.evaluation import BEST_OF, best_of_n
 
     means = [_means(run, method, judge, asked, grid) for method in run.plan.methods]
     if drawn.shape[1] < BEST_OF:
         return means
-    return [*means, best_of_n(_reference_rewards(run, "proxy", asked), drawn, grid)]
+    return [*means, best_of_n(selecting, drawn, grid)]
 
 
 def _means(
