@@ -19,8 +19,10 @@ from panacea_lib.evaluation.ruler import Ruler, exact_ruler
 from panacea_lib.generation import sample_responses
 from panacea_lib.models.base import build_base_model, load_base_model
 from panacea_lib.plan import Plan
-from panacea_lib.problem import Problem, ScratchModel, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import load_problem
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.records import (
     PairRecord,
     PromptRecord,

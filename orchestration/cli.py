@@ -22,7 +22,8 @@ from orchestration.environment import (
 )
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
-from panacea_lib.problem import HubData, Problem, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import (
     find_problems,
     is_local,

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from panacea_lib.data import file_hash, source_fingerprint
-from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import expand_hub_id, is_local
+from panacea_lib.problem_labelling import DataLabels, LabelSource, source_name
+from panacea_lib.problem_models import PretrainedModel
 from panacea_lib.problem_training import BASELINE_METHODS, PER_PREFERENCE
 
 STAGE_VERSIONS = {
@@ -24,7 +27,8 @@ STAGE_VERSIONS = {
     "base_model": 2,
     "responses": 1,
     "pairs": 1,
-    "preference_labels": 1,
+    "annotations": 1,
+    "preference_labels": 2,
     "reward_models": 1,
     "response_rewards": 1,
     "panacea_policy": 2,
@@ -77,6 +81,7 @@ class Plan:
     data_fingerprint: str
     model_fingerprint: str
     versions: Mapping[str, str]
+    label_fingerprints: Mapping[str, str] = field(default_factory=dict)
     _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -108,6 +113,8 @@ class Plan:
     def parts(self, stage: str) -> list[str]:
         """The pieces of a stage that are made and kept one by one; [""] for one piece."""
         match stage:
+            case "annotations":
+                return list(self.label_parts)
             case "reward_models" | "response_rewards":
                 return self.problem.dimension_names
             case "panacea_policy":
@@ -168,6 +175,8 @@ class Plan:
                 if isinstance(p.data, WorldData):
                     return {"responses": self.key("responses"), "count": p.data.pairs}
                 return {"data": self._data()}
+            case "annotations":
+                return self._annotations_content(part)
             case "preference_labels":
                 return {"labels": {name: self._labels(name) for name in names}}
             case "reward_models":
@@ -253,13 +262,35 @@ class Plan:
         """The base model as stages load it: quantised, from one artifact for all quantisations."""
         return [self.key("base_model"), self.problem.base_model.quantization]
 
-    def _labels(self, dimension: str) -> str:
+    @property
+    def label_parts(self) -> dict[str, tuple[str, LabelSource]]:
+        """The parts of `annotations`: dimension and source, a dimension's most trusted first."""
+        return {
+            f"{dimension} by {source_name(source)}": (dimension, source)
+            for dimension in self.problem.dimension_names
+            for source in self.problem.label_sources(dimension)
+        }
+
+    def _annotations_content(self, part: str) -> dict[str, Any]:
+        dimension, source = self.label_parts[part]
+        data = self.problem.data
+        content = {
+            "pairs": self.key("pairs"),
+            "dimension": dimension,
+            "source": source.model_dump(mode="json"),
+            "is": self.label_fingerprints.get(part),
+        }
+        if isinstance(source, DataLabels) and isinstance(data, WorldData):
+            content["annotators"] = data.annotators
+        return content
+
+    def _labels(self, dimension: str) -> list[str]:
         """The labels of one dimension, which do not depend on the others."""
-        data, pairs = self.problem.data, self.key("pairs")
-        annotators = data.annotators if isinstance(data, WorldData) else None
-        return self._digest(
-            "preference_labels", pairs=pairs, dimension=dimension, annotators=annotators
-        )
+        return [
+            self.key("annotations", part)
+            for part, (name, _) in self.label_parts.items()
+            if name == dimension
+        ]
 
 
 def policy_stage(method: str) -> str:

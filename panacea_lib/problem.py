@@ -4,10 +4,13 @@ A problem is a YAML file (`panacea_lib.problem_files` finds and reads it); this 
 may stand in one. Unknown keys are refused, so that a typo never becomes a silent default.
 """
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from panacea_lib.problem_data import FileData, HubData, PairColumns, WorldData
+from panacea_lib.problem_labelling import DataLabels, Judge, JudgeLabels, LabelSource, source_name
+from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
     BaselineMethod,
@@ -17,15 +20,7 @@ from panacea_lib.problem_training import (
     RewardTraining,
     Rollouts,
 )
-from panacea_lib.problem_types import (
-    DimensionName,
-    License,
-    Name,
-    Positive,
-    Quantization,
-    Rate,
-    Strict,
-)
+from panacea_lib.problem_types import DimensionName, Name, Positive, Strict
 
 
 class Dimension(Strict):
@@ -33,152 +28,6 @@ class Dimension(Strict):
 
     name: DimensionName
     description: str = ""
-
-
-class Split(Strict):
-    """Shares of the prompts; a prompt's side is a hash of its text, so none is on two sides."""
-
-    validation: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-    test: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
-
-
-class WorldData(Strict):
-    """The embedded world (`panacea_lib.world`): prompts, answers and annotators, by seed."""
-
-    kind: Literal["world"]
-    license: License | None = None
-    prompts: Annotated[int, Field(ge=20, description="distinct prompts, all splits together")] = 600
-    pairs: Annotated[int, Field(ge=20, description="labelled pairs, train and validation")] = 6000
-    annotators: Annotated[int, Field(gt=0, description="votes per pair and dimension")] = 3
-    split: Split = Split()
-
-
-class ScorePair(Strict):
-    """Two columns that hold the scores of response a and of response b."""
-
-    a: str
-    b: str
-
-
-class Preferred(Strict):
-    """One column that holds P(a preferred over b) in [0, 1], or one of "a", "b", "tie"."""
-
-    preferred: str
-
-
-def _label_kind(value: Any) -> str:
-    """Which of the three forms a label has, so that an error speaks of that one only."""
-    if isinstance(value, Preferred) or (isinstance(value, dict) and "preferred" in value):
-        return "{preferred:}"
-    return "{a:, b:}" if isinstance(value, dict | ScorePair) else "column"
-
-
-LabelColumn = Annotated[
-    Annotated[str, Tag("column")]
-    | Annotated[ScorePair, Tag("{a:, b:}")]
-    | Annotated[Preferred, Tag("{preferred:}")],
-    Discriminator(_label_kind),
-]
-
-
-class PairColumns(Strict):
-    """A row is a pair of responses. Column names may be dotted paths into nested fields."""
-
-    layout: Literal["pairs"]
-    id: str | None = None
-    prompt: str = "prompt"
-    response_a: str = "response_a"
-    response_b: str = "response_b"
-    labels: dict[DimensionName, LabelColumn] = Field(
-        description="per dimension: a column holding [score of a, score of b], or {a:, b:}, "
-        "or {preferred:}"
-    )
-
-
-class ResponseColumns(Strict):
-    """A row is one graded response; consecutive responses to one prompt become pairs."""
-
-    layout: Literal["responses"]
-    prompt: str = "prompt"
-    response: str = "response"
-    scores: dict[DimensionName, str] = Field(description="per dimension: the column of its score")
-
-
-Columns = Annotated[PairColumns | ResponseColumns, Field(discriminator="layout")]
-
-
-class FileData(Strict):
-    """A local file: JSONL, JSONL.gz, CSV or Parquet, told by its ending."""
-
-    kind: Literal["file"]
-    license: License | None = None
-    path: str = Field(description="relative to the problem's file; may name ${VARIABLES}")
-    columns: Columns
-    limit: Positive | None = None
-    split: Split = Split()
-
-
-class HubData(Strict):
-    """A data set on the Hugging Face hub."""
-
-    kind: Literal["hub"]
-    license: License | None = None
-    dataset: str = Field(
-        description="hub id, or a directory of data files if it begins with /, ., ~ or ${VARIABLE}"
-    )
-    revision: str = Field("main", description="pin a commit: a branch's content may change")
-    subset: str | None = None
-    hub_split: str = "train"
-    columns: Columns
-    limit: Positive | None = None
-    split: Split = Split()
-
-
-class ScratchModel(Strict):
-    """A small Llama trained from scratch on the problem's own text: no download, no GPU."""
-
-    kind: Literal["scratch"]
-    license: License | None = None
-    tokenizer: Literal["words", "bpe"] = "words"
-    vocab_size: Positive = 1024
-    hidden_size: Positive = 64
-    layers: Positive = 2
-    heads: Positive = 4
-    steps: Positive = 800
-    batch_size: Positive = 64
-    learning_rate: Rate = 1e-2
-    temperature: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=1.0, description="below 1 sharpens the finished model, as samples at it would be"
-    )
-    max_length: Positive = 64
-    quantization: Quantization = "none"
-
-    @model_validator(mode="after")
-    def _check_sizes(self) -> Self:
-        if self.hidden_size % (2 * self.heads):
-            raise ValueError(
-                f"hidden_size: must be a multiple of 2 · heads = {2 * self.heads} (rotary "
-                f"positions turn pairs of numbers), not {self.hidden_size}"
-            )
-        if self.quantization == "nf4" and self.hidden_size % 32:
-            raise ValueError(
-                "hidden_size: must be a multiple of 32 to be quantised to nf4, "
-                f"not {self.hidden_size}"
-            )
-        return self
-
-
-class PretrainedModel(Strict):
-    """A causal language model from the hub or a local directory."""
-
-    kind: Literal["pretrained"]
-    license: License | None = None
-    model: str = Field(
-        description="hub id, or a directory if it begins with /, ., ~ or ${VARIABLE}"
-    )
-    revision: str = "main"
-    max_length: Positive = 1024
-    quantization: Quantization = "nf4"
 
 
 class Sampling(Strict):
@@ -210,6 +59,12 @@ class Problem(Strict):
     beta: Annotated[float, Field(gt=0, description="the KL price, in normalised reward")] = 0.5
     dimensions: Annotated[list[Dimension], Field(min_length=2, max_length=10)]
     data: Annotated[WorldData | FileData | HubData, Field(discriminator="kind")]
+    labels: dict[DimensionName, Annotated[list[LabelSource], Field(min_length=1)]] = Field(
+        default={},
+        description="per dimension: who labels the pairs, the most trusted first; a pair has the "
+        "label of the first that knows one. Default: the labels that came with the data",
+    )
+    judges: dict[Name, Judge] = Field(default={}, description="what `kind: judge` may name")
     base_model: Annotated[ScratchModel | PretrainedModel, Field(discriminator="kind")]
     reference: Sampling = Sampling()
     rewards: RewardTraining = RewardTraining()
@@ -248,6 +103,10 @@ class Problem(Strict):
         vertices = [[float(i == j) for j in range(m)] for i in range(m)]
         return [*vertices, [1 / m] * m]
 
+    def label_sources(self, dimension: str) -> list[LabelSource]:
+        """Who labels a dimension, the most trusted first."""
+        return self.labels.get(dimension) or [DataLabels(kind="data")]
+
     @property
     def dimension_names(self) -> list[str]:
         """The m names, in the order of λ's entries."""
@@ -272,8 +131,30 @@ class Problem(Strict):
                     f"data.columns maps {sorted(extra)}, which dimensions does not name: "
                     "add them there or delete the mapping"
                 )
-        if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"dimensions: unknown {unknown}; {what} {sorted(known)}")
+        asked = [n for n in names if any(s.kind == "data" for s in self.label_sources(n))]
+        if unknown := [name for name in asked if name not in known]:
+            raise ValueError(
+                f"dimensions: unknown {unknown}; {what} {sorted(known)}. Other labels need a "
+                "source in the section labels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        for dimension, sources in self.labels.items():
+            if dimension not in self.dimension_names:
+                raise ValueError(
+                    f"labels.{dimension}: dimensions does not name it; add it there or delete this"
+                )
+            names = [source_name(source) for source in sources]
+            if double := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"labels.{dimension}: {double!r} stands twice; delete one")
+            for source in sources:
+                if isinstance(source, JudgeLabels) and source.judge not in self.judges:
+                    raise ValueError(
+                        f"labels.{dimension}: no judge is named {source.judge!r} (judges has "
+                        f"{sorted(self.judges)}); add it to judges or name another"
+                    )
         return self
 
     @model_validator(mode="after")

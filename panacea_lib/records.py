@@ -61,6 +61,47 @@ class LabelRecord:
     reason: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class AnnotationRecord:
+    """What one annotator said of one pair on one dimension, once.
+
+    source: the kind of annotator (data, world, people, judge, model, rule); annotator: which one.
+    label: P(a preferred over b), None only if the status is "failed"; score_a, score_b: where
+    responses are scored one by one; shown_first: "a" or "b" where the order was told to somebody
+    whom it may sway.
+    """
+
+    pair_id: str
+    dimension: str
+    source: str
+    annotator: str
+    label: float | None
+    score_a: float | None
+    score_b: float | None
+    shown_first: str | None
+    status: LabelStatus
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCostRecord:
+    """What the annotations of one source on one dimension took.
+
+    requests: sent in this run; cached: answers that were there already. Tokens and `cost` (in the
+    currency of the judge's prices, None without prices) are of all answers, whenever they came.
+    """
+
+    dimension: str
+    source: str
+    annotator: str
+    requests: int
+    cached: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
 def content_id(kind: str, *parts: str) -> str:
     """A short hash of the parts; `kind` keeps a prompt and a response of one text apart."""
     digest = hashlib.sha256(kind.encode())

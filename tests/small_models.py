@@ -14,7 +14,8 @@ import pyarrow.parquet as parquet
 import torch
 
 from panacea_lib.models.base import build_base_model
-from panacea_lib.problem import ScratchModel, WorldData
+from panacea_lib.problem_data import WorldData
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.problem_training import Method, PolicyTraining, PreferenceSampling
 from panacea_lib.records import PromptRecord
 from panacea_lib.training.train import TrainConfig

@@ -26,7 +26,8 @@ from panacea_lib.data.mapping import map_rows
 from panacea_lib.data.rows import RowPlace
 from panacea_lib.data.split import split_prompts
 from panacea_lib.errors import InputError
-from panacea_lib.problem import PairColumns, Problem, ResponseColumns, Split
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import PairColumns, ResponseColumns, Split
 from panacea_lib.problem_files import load_problem
 from panacea_lib.records import (
     LabelRecord,

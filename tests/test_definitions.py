@@ -35,9 +35,15 @@ ASSETS = {
         "duckdb python",
         {"pairs_join_their_texts": True},
     ),
+    "annotations": (
+        "preferences",
+        "base_model pairs prompts responses",
+        "duckdb python",
+        {},
+    ),
     "preference_labels": (
         "preferences",
-        "pairs prompts responses",
+        "annotations pairs prompts responses",
         "duckdb python",
         {"labels_cover_every_dimension": True},
     ),

@@ -10,7 +10,8 @@ import yaml
 
 from panacea_lib.data import load_preference_data
 from panacea_lib.errors import InputError
-from panacea_lib.problem import FileData, Problem, ScratchModel, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import FileData, WorldData
 from panacea_lib.problem_files import (
     expand_hub_id,
     expand_path,
@@ -19,6 +20,7 @@ from panacea_lib.problem_files import (
     load_problem_named,
     problem_json_schema,
 )
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.problem_template import new_problem
 from panacea_lib.workspace import PROJECT_ROOT, Workspace
 

@@ -10,7 +10,7 @@ from small_models import DIMENSIONS, MODEL, small_base, small_prompts
 from panacea_lib.generation import sequence_logprobs
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import encode_prompts, encode_responses
-from panacea_lib.problem import WorldData
+from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PairRecord, ResponseRecord, pair_id, response_id
 from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.world.annotators import annotate, gold_raw, preference_probability

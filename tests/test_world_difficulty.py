@@ -14,8 +14,10 @@ import torch
 from panacea_lib.evaluation.grid import preference_grid
 from panacea_lib.generation import sample_responses
 from panacea_lib.models.base import build_base_model, load_base_model
-from panacea_lib.problem import Problem, ScratchModel, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import load_problem
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.records import PromptRecord, ResponseRecord, response_id
 from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.rewards.score import reward_model_metrics

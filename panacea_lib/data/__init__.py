@@ -6,7 +6,8 @@ from panacea_lib.data.fingerprint import file_hash, source_fingerprint
 from panacea_lib.data.mapping import PreferenceData, map_rows
 from panacea_lib.data.sources import read_rows, source_name
 from panacea_lib.data.split import split_of
-from panacea_lib.problem import Problem, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import WorldData
 
 __all__ = [
     "PreferenceData",

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 from panacea_lib.data.sources import data_file
-from panacea_lib.problem import FileData, HubData, Problem
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import FileData, HubData
 from panacea_lib.problem_files import expand_hub_id, is_local
 
 

@@ -1,6 +1,6 @@
 """Rows + column mapping → prompts, responses, pairs and labels, with everything dropped counted."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, groupby
@@ -19,9 +19,9 @@ from panacea_lib.data.rows import (
 from panacea_lib.data.sources import no_rows
 from panacea_lib.data.split import split_prompts
 from panacea_lib.errors import InputError
-from panacea_lib.problem import PairColumns, Preferred, ResponseColumns, ScorePair, Split
+from panacea_lib.problem_data import PairColumns, Preferred, ResponseColumns, ScorePair, Split
 from panacea_lib.records import (
-    LabelRecord,
+    AnnotationRecord,
     PairRecord,
     PromptRecord,
     ResponseRecord,
@@ -49,7 +49,7 @@ class PreferenceData:
     prompts: list[PromptRecord]
     responses: list[ResponseRecord]
     pairs: list[PairRecord]
-    labels: list[LabelRecord]
+    annotations: list[AnnotationRecord]
     counts: dict[str, int]
 
 
@@ -152,7 +152,7 @@ def _records(pairs: list[_Pair], sides: dict[str, Side], counts: Counter[str]) -
     prompts: dict[str, PromptRecord] = {}
     responses: dict[str, ResponseRecord] = {}
     pair_records: list[PairRecord] = []
-    labels: list[LabelRecord] = []
+    annotations: list[AnnotationRecord] = []
     for pair in pairs:
         p_id, side = prompt_id(pair.prompt), sides[pair.prompt]
         prompts.setdefault(p_id, PromptRecord(p_id, side, pair.prompt))
@@ -163,33 +163,45 @@ def _records(pairs: list[_Pair], sides: dict[str, Side], counts: Counter[str]) -
             ids.append(r_id)
         record = PairRecord(pair_id(*ids), p_id, side, *ids)
         pair_records.append(record)
-        labels += _label_records(record.pair_id, pair.opinions)
+        annotations += _annotations(record.pair_id, pair.opinions)
+    labels = _mean_labels(annotations)
     counts.update(
         prompts=len(prompts),
         responses=len(responses),
         pairs=len(pair_records),
         labels=len(labels),
-        ties=sum(label.label == 0.5 for label in labels),
+        ties=sum(label == 0.5 for label in labels.values()),
     )
-    counts.update(f"labels.{label.dimension}" for label in labels)
+    counts.update(f"labels.{dimension}" for _, dimension in labels)
     return PreferenceData(
-        list(prompts.values()), list(responses.values()), pair_records, labels, dict(counts)
+        list(prompts.values()), list(responses.values()), pair_records, annotations, dict(counts)
     )
 
 
-def _label_records(pair: str, opinions: list[dict[str, float]]) -> Iterator[LabelRecord]:
-    for dimension in dict.fromkeys(d for opinion in opinions for d in opinion):
-        given = [opinion[dimension] for opinion in opinions if dimension in opinion]
-        yield LabelRecord(
-            pair_id=pair,
-            dimension=dimension,
-            label=fmean(given),
-            status="ok",
-            source=SOURCE,
-            annotator=SOURCE,
-            confidence=None,
-            reason=None,
-        )
+def _annotations(pair: str, opinions: list[dict[str, float]]) -> Iterator[AnnotationRecord]:
+    for opinion in opinions:
+        for dimension, label in opinion.items():
+            yield AnnotationRecord(
+                pair_id=pair,
+                dimension=dimension,
+                source=SOURCE,
+                annotator=SOURCE,
+                label=label,
+                score_a=None,
+                score_b=None,
+                shown_first=None,
+                status="ok",
+                reason=None,
+            )
+
+
+def _mean_labels(annotations: list[AnnotationRecord]) -> dict[tuple[str, str], float]:
+    """(pair, dimension) → the mean of what was said."""
+    said: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for annotation in annotations:
+        assert annotation.label is not None
+        said[annotation.pair_id, annotation.dimension].append(annotation.label)
+    return {key: fmean(labels) for key, labels in said.items()}
 
 
 def _no_pairs(
@@ -213,9 +225,9 @@ def _no_pairs(
 def _check_labels(data: PreferenceData, columns: PairColumns | ResponseColumns, where: str) -> None:
     """Every dimension needs one label to learn from: not a tie, and on the training side."""
     training = {pair.pair_id for pair in data.pairs if pair.split == "train"}
-    decided = [label for label in data.labels if label.label != 0.5]
-    anywhere = {label.dimension for label in decided}
-    usable = {label.dimension for label in decided if label.pair_id in training}
+    decided = [key for key, label in _mean_labels(data.annotations).items() if label != 0.5]
+    anywhere = {dimension for _, dimension in decided}
+    usable = {dimension for pair, dimension in decided if pair in training}
     mapped = columns.labels if isinstance(columns, PairColumns) else columns.scores
     for dimension, label in mapped.items():
         if dimension in usable:

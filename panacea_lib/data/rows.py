@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from panacea_lib.errors import InputError
-from panacea_lib.problem import PairColumns, Preferred, ResponseColumns, ScorePair
+from panacea_lib.problem_data import PairColumns, Preferred, ResponseColumns, ScorePair
 
 Values = dict[str, Any]
 _LETTERS = {"a": 1.0, "b": 0.0, "tie": 0.5}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from panacea_lib.data.rows import Row, RowPlace, Values, label_columns, mapped_columns
 from panacea_lib.data.text_files import check_text, csv_shape
 from panacea_lib.errors import InputError
-from panacea_lib.problem import FileData, HubData
+from panacea_lib.problem_data import FileData, HubData
 from panacea_lib.problem_files import expand_hub_id, expand_path, is_local
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from panacea_lib.errors import InputError
-from panacea_lib.problem import Split
+from panacea_lib.problem_data import Split
 from panacea_lib.records import Side
 
 SPLIT_SALT = "panacea"  # raised only to draw all splits anew: every figure changes with it

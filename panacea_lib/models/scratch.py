@@ -9,7 +9,7 @@ from string import digits
 from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
-from panacea_lib.problem import ScratchModel
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.trainers import ProgressCallback, StepListener, TrainResult, curve_rows, quiet
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}

@@ -3,7 +3,9 @@
 import json
 from typing import Any
 
-from panacea_lib.problem import PretrainedModel, Problem, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import WorldData
+from panacea_lib.problem_models import PretrainedModel
 
 _ADAPTER = """\
 {header}from peft import PeftModel

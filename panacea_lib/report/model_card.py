@@ -11,8 +11,10 @@ from typing import Any
 import yaml
 
 from panacea_lib.evaluation.choose import Estimate, FrontPoint
-from panacea_lib.problem import HubData, PretrainedModel, Problem, WorldData
+from panacea_lib.problem import Problem
+from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import is_local
+from panacea_lib.problem_models import PretrainedModel
 from panacea_lib.report.card_code import adapter_code, policy_code
 
 PANACEA_ADAPTERS = ("panacea", "panacea_dpo", "panacea_sft", "panacea_rloo")

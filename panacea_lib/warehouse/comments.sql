@@ -291,3 +291,13 @@ comment on column training_curves.method is
 comment on column training_curves.step is 'optimiser step';
 comment on column training_curves.metric is 'the name of the figure';
 comment on column training_curves.value is 'the figure';
+
+comment on column facts.annotations.key is 'content key of the product that the row belongs to';
+comment on column facts.annotations.pair_id is 'hash of prompt and responses';
+comment on column facts.annotations.dimension is 'the axis of preference';
+comment on column facts.annotations.reason is 'why it failed';
+
+comment on column facts.label_costs.key is 'content key of the product that the row belongs to';
+comment on column facts.label_costs.dimension is 'the axis of preference';
+comment on column facts.label_costs.source is 'judge';
+comment on column facts.label_costs.annotator is 'which judge';

@@ -85,6 +85,49 @@ create table if not exists facts.pairs (
 );
 comment on table facts.pairs is 'Stage pairs: two responses (ids) to one prompt';
 
+create table if not exists facts.annotations (
+    key varchar not null,
+    pair_id varchar not null,
+    dimension varchar not null,
+    source varchar not null,
+    annotator varchar not null,
+    label double,
+    score_a double,
+    score_b double,
+    shown_first varchar,
+    status varchar not null,
+    reason varchar
+);
+comment on table facts.annotations is
+    'Stage annotations: what every annotator said, each time; preference_labels follow from them';
+comment on column facts.annotations.source is 'data, world, people, judge, model or rule';
+comment on column facts.annotations.annotator is 'which one of that kind';
+comment on column facts.annotations.label is 'P(a preferred over b) in [0, 1]; 0.5 is a tie';
+comment on column facts.annotations.score_a is 'where responses are scored one by one';
+comment on column facts.annotations.score_b is 'where responses are scored one by one';
+comment on column facts.annotations.shown_first is 'a or b, where the annotator saw them in order';
+comment on column facts.annotations.status is 'ok, or failed (then label is null)';
+
+create table if not exists facts.label_costs (
+    key varchar not null,
+    dimension varchar not null,
+    source varchar not null,
+    annotator varchar not null,
+    requests bigint not null,
+    cached bigint not null,
+    failed bigint not null,
+    input_tokens bigint not null,
+    output_tokens bigint not null,
+    cost double
+);
+comment on table facts.label_costs is 'Stage annotations: what judges cost';
+comment on column facts.label_costs.requests is 'sent when the product was made';
+comment on column facts.label_costs.cached is 'answers that had been paid for before';
+comment on column facts.label_costs.failed is 'requests without a usable answer';
+comment on column facts.label_costs.input_tokens is 'of all answers, whenever they were paid for';
+comment on column facts.label_costs.output_tokens is 'of all answers, whenever they were paid for';
+comment on column facts.label_costs.cost is 'by the prices of the problem; null without';
+
 create table if not exists facts.preference_labels (
     key varchar not null,
     pair_id varchar not null,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from panacea_lib.records import LabelRecord, PairRecord, PromptRecord, ResponseRecord
+from panacea_lib.records import AnnotationRecord, PairRecord, PromptRecord, ResponseRecord
 from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.world.gold import gold_scores
 from panacea_lib.world.grammar import all_prompts
@@ -47,8 +47,8 @@ def annotate(
     scale: RewardScale,
     annotators: int,
     seed: int,
-) -> list[LabelRecord]:
-    """One label per pair and dimension: the share of `annotators` votes for a, each drawn from
+) -> list[AnnotationRecord]:
+    """One per pair and dimension: the share of `annotators` votes for a, each drawn from
     `preference_probability` on its own."""
     probability = preference_probability(prompts, responses, pairs, dimensions, scale)
     votes = [
@@ -59,7 +59,18 @@ def annotate(
     label = np.stack(votes, axis=1) / annotators
     who = f"{annotators} simulated"
     return [
-        LabelRecord(pair.pair_id, dimension, float(label[i, j]), "ok", "world", who, None, None)
+        AnnotationRecord(
+            pair_id=pair.pair_id,
+            dimension=dimension,
+            source="world",
+            annotator=who,
+            label=float(label[i, j]),
+            score_a=None,
+            score_b=None,
+            shown_first=None,
+            status="ok",
+            reason=None,
+        )
         for i, pair in enumerate(pairs)
         for j, dimension in enumerate(dimensions)
     ]

@@ -5,7 +5,8 @@ from collections import defaultdict
 import numpy as np
 
 from panacea_lib.data.split import split_of
-from panacea_lib.problem import ScratchModel, WorldData
+from panacea_lib.problem_data import WorldData
+from panacea_lib.problem_models import ScratchModel
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, pair_id, prompt_id
 from panacea_lib.world.grammar import all_prompts, render, sample_answers
 

@@ -16,8 +16,9 @@ from orchestration.shown import picture
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
 from panacea_lib.plan import STAGE_VERSIONS
-from panacea_lib.problem import PretrainedModel, ScratchModel, WorldData
+from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
+from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.records import PromptRecord, ResponseRecord, response_id, to_table
 
 REFERENCE = "reference"  # the source of responses that the base model gave

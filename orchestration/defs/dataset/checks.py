@@ -10,7 +10,7 @@ from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import StageRun
 from orchestration.weights import read_weights
 from panacea_lib.intervals import wilson_interval
-from panacea_lib.problem import WorldData
+from panacea_lib.problem_data import WorldData
 
 OUTSIDE_LIMIT = 0.01  # DESIGN §5: above it, ⊥ weighs in every figure
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from orchestration.inputs import gold_scale, prompt_records, proxy_scale
 from orchestration.stage import Made, StageRun
 from panacea_lib.plan import policy_stage
-from panacea_lib.problem import WorldData
+from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PromptRecord, content_id
 
 if TYPE_CHECKING:

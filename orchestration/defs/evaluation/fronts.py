@@ -10,7 +10,7 @@ from orchestration.defs.evaluation.answers import held_out_prompts
 from orchestration.inputs import gold_scale
 from orchestration.stage import StageRun
 from panacea_lib.errors import InputError
-from panacea_lib.problem import WorldData
+from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PromptRecord
 
 if TYPE_CHECKING:

@@ -3,16 +3,18 @@
 import dagster as dg
 
 from orchestration.columns import table_metadata
-from orchestration.defs.dataset.assets import REFERENCE, prompts, responses
-from orchestration.inputs import pair_records, prompt_records, response_records
+from orchestration.defs.dataset.assets import base_model, prompts, responses
+from orchestration.defs.preferences.labels import annotate, world_gold_scale
+from orchestration.inputs import prompt_records, response_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import small_table
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
+from panacea_lib.labelling.resolve import resolve_labels
 from panacea_lib.plan import STAGE_VERSIONS
-from panacea_lib.problem import WorldData
-from panacea_lib.records import LabelRecord, PairRecord, to_table
+from panacea_lib.problem_data import WorldData
+from panacea_lib.records import PairRecord, to_table
 
 _LABEL_QUALITY = "select * exclude (key, created_at, is_current) from label_quality_history"
 
@@ -57,23 +59,46 @@ def pairs(
     group_name="preferences",
     kinds={"python", "duckdb"},
     owners=OWNERS,
-    deps=[prompts, responses, pairs],
+    deps=[prompts, base_model, responses, pairs],
+    metadata=table_metadata("annotations"),
+    code_version=str(STAGE_VERSIONS["annotations"]),
+)
+def annotations(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """What every source said of the pairs, on every dimension: columns of the data, rules, models,
+    judges, people. A product per dimension and source, so that a new source asks no other again."""
+    run = StageRun(context, "annotations", workspace, settings)
+    outcomes = []
+    for part, (dimension, source) in run.plan.label_parts.items():
+        outcomes.append(run.make_rows(part, lambda d=dimension, s=source: annotate(run, d, s)))
+    run.retire_other_parts()
+    return run.result(outcomes)
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="preferences",
+    kinds={"python", "duckdb"},
+    owners=OWNERS,
+    deps=[prompts, responses, pairs, annotations],
     metadata=table_metadata("preference_labels"),
     code_version=str(STAGE_VERSIONS["preference_labels"]),
 )
 def preference_labels(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """P(a preferred over b) per pair and dimension: read from the data, or given by the embedded
-    world's noisy annotators. An absent row is unknown, never guessed."""
+    """P(a preferred over b) per pair and dimension, by the most trusted source that knows it. An
+    absent row is unknown, never guessed."""
     run = StageRun(context, "preference_labels", workspace, settings)
 
     def build() -> Made:
-        data = run.problem.data
-        if isinstance(data, WorldData):
-            return _world_labels(run, data.annotators)
-        labels = load_preference_data(run.problem, run.problem_file).labels
-        return Made({"preference_labels": to_table(labels, LabelRecord)})
+        said = [run.rows("annotations", "annotations", part) for part in run.plan.label_parts]
+        details = {}
+        if isinstance(run.problem.data, WorldData):
+            scale = world_gold_scale(run, run.problem.dimension_names)
+            details["gold_scale"] = scale.to_dict()
+        return Made({"preference_labels": resolve_labels(said)}, details)
 
     outcome = run.make_rows("", build)
     name = run.problem.name
@@ -91,22 +116,4 @@ def preference_labels(
             "quality": small_table(quality.drop_columns(["problem", "sources"])),
             "conflicts": small_table(conflicts),
         },
-    )
-
-
-def _world_labels(run: StageRun, annotators: int) -> Made:
-    """Labels of the world's annotators, and the scale of the gold rewards that they judge by."""
-    from panacea_lib.rewards.scale import RewardScale
-    from panacea_lib.world.annotators import annotate, gold_raw
-
-    prompts, responses = prompt_records(run), response_records(run)
-    names = run.problem.dimension_names
-    reference = [response for response in responses if response.source == REFERENCE]
-    raw = gold_raw(prompts, reference, names)
-    scale = RewardScale.fit([response.prompt_id for response in reference], raw)
-    labels = annotate(
-        prompts, responses, pair_records(run), names, scale, annotators, run.plan.seed
-    )
-    return Made(
-        {"preference_labels": to_table(labels, LabelRecord)}, {"gold_scale": scale.to_dict()}
     )

@@ -25,7 +25,7 @@ from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, StageRun
 from panacea_lib.plan import STAGE_VERSIONS
-from panacea_lib.problem import WorldData
+from panacea_lib.problem_data import WorldData
 from panacea_lib.rewards.scale import RewardScale
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Who says which response is preferred, and what follows from all that they say."""
