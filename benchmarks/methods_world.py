@@ -17,6 +17,7 @@ import pyarrow as pa
 from panacea_lib.evaluation.grid import preference_grid
 from panacea_lib.evaluation.ruler import Ruler, exact_ruler
 from panacea_lib.generation import sample_responses
+from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.models.base import build_base_model, load_base_model
 from panacea_lib.plan import Plan
 from panacea_lib.problem import Problem
@@ -37,7 +38,7 @@ from panacea_lib.rewards.score import once_each, score_responses
 from panacea_lib.rewards.train import LabelledPair, train_reward_model
 from panacea_lib.workspace import PROJECT_ROOT
 from panacea_lib.world.annotators import annotate, gold_raw, gold_raw_texts
-from panacea_lib.world.data import world_corpus, world_pairs, world_prompts
+from panacea_lib.world.data import world_corpus, world_prompts
 from panacea_lib.world.exact import Enumeration, enumerate_reference
 from panacea_lib.world.gold import GOLD_DIMENSIONS
 from panacea_lib.world.grammar import all_prompts
@@ -91,7 +92,7 @@ class BenchmarkWorld:
     @cached_property
     def pairs(self) -> list[PairRecord]:
         """Pairs of them."""
-        return world_pairs(self.prompts, self.responses, self.data.pairs, _SEED)
+        return random_pairs(self.prompts, self.responses, self.data.pairs, _SEED)
 
     @cached_property
     def gold_scale(self) -> RewardScale:

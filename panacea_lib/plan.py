@@ -166,12 +166,18 @@ class Plan:
             case "base_model":
                 return self._base_content()
             case "responses":
-                return {
+                content = {
                     "data": self._data(),
                     "base": self._loaded_base(),
                     "reference": p.reference.model_dump(mode="json"),
                 }
+                if p.pairs is not None:
+                    content["generated"] = p.pairs.model_dump(mode="json", exclude={"count"})
+                    content["dimensions"] = len(names)  # the λ that answers are drawn under
+                return content
             case "pairs":
+                if p.pairs is not None:
+                    return {"responses": self.key("responses"), "count": p.pairs.count}
                 if isinstance(p.data, WorldData):
                     return {"responses": self.key("responses"), "count": p.data.pairs}
                 return {"data": self._data()}

@@ -9,7 +9,14 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from panacea_lib.problem_data import FileData, HubData, PairColumns, WorldData
-from panacea_lib.problem_labelling import DataLabels, Judge, JudgeLabels, LabelSource, source_name
+from panacea_lib.problem_labelling import (
+    DataLabels,
+    GeneratedPairs,
+    Judge,
+    JudgeLabels,
+    LabelSource,
+    source_name,
+)
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
@@ -59,6 +66,11 @@ class Problem(Strict):
     beta: Annotated[float, Field(gt=0, description="the KL price, in normalised reward")] = 0.5
     dimensions: Annotated[list[Dimension], Field(min_length=2, max_length=10)]
     data: Annotated[WorldData | FileData | HubData, Field(discriminator="kind")]
+    pairs: GeneratedPairs | None = Field(
+        default=None,
+        description="generate the pairs; default: those of the data, or in the embedded world "
+        "pairs of the base model's samples",
+    )
     labels: dict[DimensionName, Annotated[list[LabelSource], Field(min_length=1)]] = Field(
         default={},
         description="per dimension: who labels the pairs, the most trusted first; a pair has the "
@@ -134,9 +146,21 @@ class Problem(Strict):
         asked = [n for n in names if any(s.kind == "data" for s in self.label_sources(n))]
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(
-                f"dimensions: unknown {unknown}; {what} {sorted(known)}. Other labels need a "
-                "source in the section labels"
+                f"dimensions: unknown {unknown}; {what} {sorted(known)}; others need a "
+                "source in labels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if self.pairs is None or isinstance(self.data, WorldData):
+            return self
+        for name in self.dimension_names:
+            if any(source.kind == "data" for source in self.label_sources(name)):
+                raise ValueError(
+                    f"pairs: the data's labels of {name} are of the data's own pairs; name another "
+                    f"source in labels.{name}, or delete pairs"
+                )
         return self
 
     @model_validator(mode="after")
@@ -183,8 +207,9 @@ class Problem(Strict):
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         limit = self.base_model.max_length
-        sampled: dict[str, Sampling | Evaluation | Rollouts] = {
+        sampled: dict[str, Sampling | Evaluation | Rollouts | GeneratedPairs] = {
             "reference": self.reference,
+            **({"pairs": self.pairs} if self.pairs else {}),
             "evaluation": self.evaluation,
         }
         if "rloo" in (self.training.method, *self.baselines.methods):

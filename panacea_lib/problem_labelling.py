@@ -9,6 +9,26 @@ from panacea_lib.problem_types import Positive, Strict
 Unit = Literal["characters", "words", "tokens"]
 
 
+class GeneratedPairs(Strict):
+    """Pairs of answers that are generated for the problem's own prompts, to be labelled."""
+
+    per_prompt: Annotated[int, Field(ge=2, description="answers to each prompt")] = 4
+    count: Annotated[int, Field(gt=0, description="at most so many pairs")] = 2000
+    prompts: Positive | None = Field(
+        default=None, description="of the training and validation sides; default: all"
+    )
+    max_new_tokens: Positive = 40
+    batch_size: Positive = 512
+    policy: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{32}$",
+            description="the content key of a trained Panacea policy, which then answers under λ "
+            "spread evenly over the simplex; default: the base model",
+        ),
+    ] = None
+
+
 class Scored(Strict):
     """What all sources that score responses one by one have in common."""
 

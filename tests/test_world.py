@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from small_models import DIMENSIONS, MODEL, small_base, small_prompts
 
 from panacea_lib.generation import sequence_logprobs
+from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.models.base import load_base_model
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PairRecord, ResponseRecord, pair_id, response_id
 from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.world.annotators import annotate, gold_raw, preference_probability
-from panacea_lib.world.data import world_corpus, world_pairs, world_prompts
+from panacea_lib.world.data import world_corpus, world_prompts
 from panacea_lib.world.exact import Enumeration, enumerate_reference
 from panacea_lib.world.gold import GOLD_DIMENSIONS, enumerated_scores, gold_scores
 from panacea_lib.world.grammar import (
@@ -238,7 +239,7 @@ def test_pairs_are_different_texts_of_one_prompt_each_at_most_once():
         for i in range(8)
         for text in [render(all_prompts()[p.text], all_answers()[rng.integers(6)])]
     ]
-    found = world_pairs(prompts, responses, count=1000, seed=0)
+    found = random_pairs(prompts, responses, count=1000, seed=0)
     text_of = {r.response_id: (r.prompt_id, r.text) for r in responses}
     unordered = set()
     for pair in found:
@@ -248,9 +249,9 @@ def test_pairs_are_different_texts_of_one_prompt_each_at_most_once():
     assert len(unordered) == len(found)
     distinct = [len({t for p, t in text_of.values() if p == q.prompt_id}) for q in prompts]
     assert len(found) == sum(n * (n - 1) // 2 for n in distinct), "as many as there are"
-    some = world_pairs(prompts, responses, count=10, seed=0)
-    assert len(some) == 10 and some == world_pairs(prompts, responses, count=10, seed=0)
-    assert some != world_pairs(prompts, responses, count=10, seed=1)
+    some = random_pairs(prompts, responses, count=10, seed=0)
+    assert len(some) == 10 and some == random_pairs(prompts, responses, count=10, seed=0)
+    assert some != random_pairs(prompts, responses, count=10, seed=1)
 
 
 # ---- the exact optimum

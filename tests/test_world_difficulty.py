@@ -13,6 +13,7 @@ import torch
 
 from panacea_lib.evaluation.grid import preference_grid
 from panacea_lib.generation import sample_responses
+from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.models.base import build_base_model, load_base_model
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import WorldData
@@ -23,7 +24,7 @@ from panacea_lib.rewards.scale import RewardScale
 from panacea_lib.rewards.score import reward_model_metrics
 from panacea_lib.workspace import PROJECT_ROOT
 from panacea_lib.world.annotators import annotate, gold_raw, preference_probability
-from panacea_lib.world.data import world_corpus, world_pairs, world_prompts
+from panacea_lib.world.data import world_corpus, world_prompts
 from panacea_lib.world.exact import Enumeration, enumerate_reference
 from panacea_lib.world.gold import enumerated_scores
 from panacea_lib.world.grammar import WorldPrompt, all_prompts
@@ -129,7 +130,7 @@ def test_a_perfect_reward_model_agrees_with_seven_to_eight_labels_in_ten(world):
     """Of the labels that the pipeline trains on and measures with: the annotators' majority."""
     problem = world.problem
     names = problem.dimension_names
-    pairs = world_pairs(world.prompts, world.responses, problem.data.pairs, problem.seed)
+    pairs = random_pairs(world.prompts, world.responses, problem.data.pairs, problem.seed)
     assert len(pairs) > 0.8 * problem.data.pairs, "the base model's answers are diverse"
     known = (world.prompts, world.responses, pairs, names, world.scale)
     chance = preference_probability(*known)

@@ -301,3 +301,6 @@ comment on column facts.label_costs.key is 'content key of the product that the 
 comment on column facts.label_costs.dimension is 'the axis of preference';
 comment on column facts.label_costs.source is 'judge';
 comment on column facts.label_costs.annotator is 'which judge';
+
+comment on column facts.label_agreement.key is 'content key of the product that the row belongs to';
+comment on column facts.label_agreement.dimension is 'the axis of preference';

@@ -144,6 +144,23 @@ comment on table facts.preference_labels is
 comment on column facts.preference_labels.label is 'P(a preferred over b) in [0, 1]; 0.5 is a tie';
 comment on column facts.preference_labels.status is 'ok, or failed (then label is null)';
 
+create table if not exists facts.label_agreement (
+    key varchar not null,
+    dimension varchar not null,
+    annotator varchar not null,
+    metric varchar not null,
+    value double,
+    n bigint not null
+);
+comment on table facts.label_agreement is
+    'Stage preference_labels: how far annotators agree, of all sources together';
+comment on column facts.label_agreement.annotator is 'source and name; empty for all together';
+comment on column facts.label_agreement.metric is
+    'alpha (Krippendorff; of one annotator: with all others), or majority';
+comment on column facts.label_agreement.value is
+    'alpha: 1 perfect, 0 chance; majority: share of pairs on the side of the others; null: unknown';
+comment on column facts.label_agreement.n is 'pairs that at least two annotators have labelled';
+
 create table if not exists facts.reward_model_metrics (
     key varchar not null,
     dimension varchar not null,

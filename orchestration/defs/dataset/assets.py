@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from orchestration.columns import table_metadata
 from orchestration.curves import curves_table
+from orchestration.defs.dataset.generated import generated_responses
 from orchestration.inputs import prompt_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
@@ -107,8 +108,8 @@ def base_model(
 def responses(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """Samples of the base model at temperature 1, on training and validation prompts, and the
-    responses that came with the data.
+    """Samples of the base model at temperature 1, on training and validation prompts, the
+    responses that came with the data, and those that are generated to be labelled.
 
     The samples fix the scale of all rewards; in the embedded world they are what pairs are made of.
     """
@@ -116,6 +117,8 @@ def responses(
 
     def build() -> Made:
         records = _reference_responses(run)
+        if run.problem.pairs is not None:
+            records += generated_responses(run, run.problem.pairs)
         if not isinstance(run.problem.data, WorldData):
             records += load_preference_data(run.problem, run.problem_file).responses
         return Made({"responses": to_table(records, ResponseRecord)})

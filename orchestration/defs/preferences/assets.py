@@ -3,20 +3,20 @@
 import dagster as dg
 
 from orchestration.columns import table_metadata
-from orchestration.defs.dataset.assets import base_model, prompts, responses
+from orchestration.defs.dataset.assets import REFERENCE, base_model, prompts, responses
+from orchestration.defs.dataset.generated import GENERATED
 from orchestration.defs.preferences.labels import annotate, world_gold_scale
+from orchestration.defs.preferences.shown import annotations_metadata, labels_metadata
 from orchestration.inputs import prompt_records, response_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
-from orchestration.shown import small_table
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
+from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.labelling.resolve import resolve_labels
 from panacea_lib.plan import STAGE_VERSIONS
 from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PairRecord, to_table
-
-_LABEL_QUALITY = "select * exclude (key, created_at, is_current) from label_quality_history"
 
 
 @dg.asset(
@@ -31,17 +31,16 @@ _LABEL_QUALITY = "select * exclude (key, created_at, is_current) from label_qual
 def pairs(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """Two responses to one prompt: those of the data, or in the embedded world pairs of samples."""
+    """Two responses to one prompt: those of the data, pairs of generated ones, or in the embedded
+    world pairs of the base model's samples."""
     run = StageRun(context, "pairs", workspace, settings)
 
     def build() -> Made:
-        data = run.problem.data
-        if isinstance(data, WorldData):
-            from panacea_lib.world.data import world_pairs
-
-            records = world_pairs(
-                prompt_records(run), response_records(run), data.pairs, run.plan.seed
-            )
+        data, generated = run.problem.data, run.problem.pairs
+        if generated is not None:
+            records = _random_pairs(run, GENERATED, generated.count)
+        elif isinstance(data, WorldData):
+            records = _random_pairs(run, REFERENCE, data.pairs)
         else:
             records = load_preference_data(run.problem, run.problem_file).pairs
         return Made({"pairs": to_table(records, PairRecord)})
@@ -73,7 +72,7 @@ def annotations(
     for part, (dimension, source) in run.plan.label_parts.items():
         outcomes.append(run.make_rows(part, lambda d=dimension, s=source: annotate(run, d, s)))
     run.retire_other_parts()
-    return run.result(outcomes)
+    return run.result(outcomes, annotations_metadata(run))
 
 
 @dg.asset(
@@ -101,19 +100,9 @@ def preference_labels(
         return Made({"preference_labels": resolve_labels(said)}, details)
 
     outcome = run.make_rows("", build)
-    name = run.problem.name
-    quality = run.warehouse.read(
-        f"{_LABEL_QUALITY} where problem = ? and key = ?", [name, outcome.key]
-    )
-    conflicts = run.warehouse.read(
-        "select dimension_a, dimension_b, pairs, disagreement from preference_conflicts_history "
-        "where problem = ? and key = ? order by disagreement desc",
-        [name, outcome.key],
-    )
-    return run.result(
-        [outcome],
-        {
-            "quality": small_table(quality.drop_columns(["problem", "sources"])),
-            "conflicts": small_table(conflicts),
-        },
-    )
+    return run.result([outcome], labels_metadata(run, outcome.key))
+
+
+def _random_pairs(run: StageRun, source: str, count: int) -> list[PairRecord]:
+    answers = [record for record in response_records(run) if record.source == source]
+    return random_pairs(prompt_records(run), answers, count, run.plan.seed)
