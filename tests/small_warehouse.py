@@ -69,6 +69,46 @@ def dataset(suffix: str) -> list[Saved]:
     ]
 
 
+def annotations() -> list[Saved]:
+    """Two people and a judge on helpfulness: the judge prefers what it sees first on p2, and
+    fails once on p3. Their agreement is a figure of the labels."""
+    names = "pair_id dimension source annotator label score_a score_b shown_first status reason"
+    people = [
+        (pair, "helpfulness", "people", who, label, None, None, None, "ok", None)
+        for who, labels in (("ann", (1.0, 1.0, 0.0)), ("bob", (1.0, 0.0, 0.5)))
+        for pair, label in zip(("p1", "p2", "p3"), labels, strict=True)
+    ]
+    judge = [
+        (p, "helpfulness", "judge", "j", label, None, None, first, "ok", None)
+        for p, first, label in (
+            ("p1", "a", 1.0), ("p1", "b", 1.0), ("p2", "a", 1.0), ("p2", "b", 0.0),
+            ("p3", "a", 0.0),
+        )
+    ]  # fmt: skip
+    failed = ("p3", "helpfulness", "judge", "j", None, None, None, "b", "failed", "not JSON")
+    cost = ("helpfulness", "judge", "j", 4, 2, 1, 600, 60, 0.5)
+    costs = "dimension source annotator requests cached failed input_tokens output_tokens cost"
+    agreement = table(
+        "dimension annotator metric value n",
+        ("helpfulness", "", "alpha", 0.4, 3),
+        ("helpfulness", "people ann", "alpha", 0.3, 3),
+        ("helpfulness", "people ann", "majority", 0.75, 3),
+    )
+    labels, tables = dataset("1")[2]
+    part = "helpfulness by"
+    return [
+        (
+            product("said-p", "annotations", f"{part} people"),
+            {"annotations": table(names, *people)},
+        ),
+        (
+            product("said-j", "annotations", f"{part} judge j"),
+            {"annotations": table(names, *judge, failed), "label_costs": table(costs, cost)},
+        ),
+        (labels, {**tables, "label_agreement": agreement}),
+    ]
+
+
 def models() -> list[Saved]:
     """Two reward models and two policies."""
     made = []

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_warehouse import DIMENSIONS, GRID, METHODS, dataset, front, generations, models
+from small_warehouse import (
+    DIMENSIONS,
+    GRID,
+    METHODS,
+    annotations,
+    dataset,
+    front,
+    generations,
+    models,
+)
 
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.warehouse import Warehouse, run_query, to_csv, to_json
@@ -20,7 +29,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "sql.md"
 def warehouse(tmp_path_factory) -> Iterator[Warehouse]:
     """A problem `demo` evaluated twice, and a problem `copy` that shares its data."""
     warehouse = Warehouse(tmp_path_factory.mktemp("sql") / "panacea.duckdb")
-    warehouse.save_products([*dataset("1"), *models(), *generations(), front("front1", 0.8)])
+    warehouse.save_products(
+        [*dataset("1"), *annotations(), *models(), *generations(), front("front1", 0.8)]
+    )
     warehouse.save_products([front("front2", 0.9)])
     for stage, key in [
         ("prompts", "prompts1"),
@@ -112,6 +123,32 @@ def test_labels_are_judged_per_dimension_and_pair_of_dimensions(warehouse):
     assert (conflict["pairs"], conflict["disagreements"], conflict["disagreement"]) == (2, 1, 0.5)
 
 
+def test_annotators_are_compared_and_a_judge_is_seen_through(warehouse):
+    rows = {row["annotator"]: row for row in ask(warehouse, "from label_sources")}
+    assert {name: (row["pairs"], row["failed"], row["ties"]) for name, row in rows.items()} == {
+        "ann": (3, 0, 0),
+        "bob": (3, 0, 1),
+        "j": (3, 1, 0),
+    }
+    assert rows["j"]["coverage"] == 0.75 and rows["j"]["commonest_failure"] == "not JSON"
+    (bias,) = ask(warehouse, "from position_bias")
+    assert (bias["pairs"], bias["first_preferred"], bias["consistent"]) == (2, 0.75, 0.5)
+    agreement = {
+        (row["annotator_a"], row["annotator_b"]): (row["pairs"], row["agreement"])
+        for row in ask(warehouse, "from source_agreement")
+    }
+    assert agreement == {
+        ("people ann", "people bob"): (3, pytest.approx((1 + 0 + 0.5) / 3)),
+        ("judge j", "people ann"): (3, pytest.approx((1 + 0.5 + 1) / 3)),
+        ("judge j", "people bob"): (3, pytest.approx((1 + 0.5 + 0.5) / 3)),
+    }
+    together, ann = ask(warehouse, "from label_agreement where problem = 'demo'")
+    assert (together["annotator"], together["alpha"], together["with_majority"]) == ("", 0.4, None)
+    assert (ann["alpha"], ann["with_majority"], ann["pairs"]) == (0.3, 0.75, 3)
+    (cost,) = ask(warehouse, "from label_costs")
+    assert (cost["requests"], cost["cached"], cost["tokens"], cost["cost"]) == (4, 2, 660, 0.5)
+
+
 def test_a_dimension_without_labels_is_shown_as_such(tmp_path):
     warehouse = Warehouse(tmp_path / "w.duckdb")
     prompts, pairs, (labels, tables) = dataset("1")
@@ -133,7 +170,7 @@ def test_reward_models_and_curves_and_runs(warehouse):
     assert (rows[0]["majority"], rows[0]["best_possible"]) == (0.5, 0.75)
     assert len(ask(warehouse, "from training_curves where method = 'panacea'")) == 8 + 2 + 2
     (run,) = ask(warehouse, "from runs where stage = 'preference_labels' and problem = 'demo'")
-    assert (run["run_id"], run["seconds"], run["seed"], run["rows"]) == ("run-1", 1.5, 7, 6)
+    assert (run["run_id"], run["seconds"], run["seed"], run["rows"]) == ("run-1", 1.5, 7, 9)
 
 
 def test_sample_responses_show_prompt_preference_and_the_best_judge(warehouse):

@@ -304,3 +304,28 @@ comment on column facts.label_costs.annotator is 'which judge';
 
 comment on column facts.label_agreement.key is 'content key of the product that the row belongs to';
 comment on column facts.label_agreement.dimension is 'the axis of preference';
+
+comment on column label_agreement.problem is 'the alignment problem';
+comment on column label_agreement.dimension is 'the axis of preference';
+
+comment on column label_costs.problem is 'the alignment problem';
+comment on column label_costs.dimension is 'the axis of preference';
+comment on column label_costs.source is 'judge';
+comment on column label_costs.annotator is 'which judge';
+comment on column label_costs.requests is 'sent when the product was made';
+comment on column label_costs.cached is 'answers that had been paid for before';
+comment on column label_costs.failed is 'requests without a usable answer';
+comment on column label_costs.input_tokens is 'of all answers, whenever they were paid for';
+comment on column label_costs.output_tokens is 'of all answers, whenever they were paid for';
+comment on column label_costs.cost is 'by the prices of the problem; null without';
+
+comment on column label_sources.problem is 'the alignment problem';
+comment on column label_sources.dimension is 'the axis of preference';
+comment on column label_sources.source is 'data, world, people, judge, model or rule';
+
+comment on column position_bias.problem is 'the alignment problem';
+comment on column position_bias.dimension is 'the axis of preference';
+comment on column position_bias.annotator is 'which judge';
+
+comment on column source_agreement.problem is 'the alignment problem';
+comment on column source_agreement.dimension is 'the axis of preference';
