@@ -1,8 +1,9 @@
 """A problem's section on labelling: who says, on which dimension, which response is preferred."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+import duckdb
+from pydantic import Field, model_validator
 
 from panacea_lib.problem_types import Positive, Strict
 
@@ -68,8 +69,30 @@ class Matches(Scored):
     """The response with more matches of a regular expression (RE2's syntax), or with fewer."""
 
     kind: Literal["matches"]
-    pattern: Annotated[str, Field(min_length=1)]
+    pattern: Annotated[
+        str,
+        Field(min_length=1, description="(?i) ignores case, (?m) lets ^ and $ match at line ends"),
+    ]
     prefer: Literal["more", "fewer"] = "more"
+
+    @model_validator(mode="after")
+    def _check_pattern(self) -> Self:
+        """Asks RE2 itself, by way of DuckDB."""
+        try:
+            with duckdb.connect() as connection:
+                row = connection.execute("select regexp_matches('', $1)", [self.pattern]).fetchone()
+        except duckdb.Error as error:
+            said = str(error).removeprefix("Invalid Input Error: ")
+            raise ValueError(
+                f"pattern: {self.pattern!r} is no regular expression of RE2 ({said}); mend it "
+                "(RE2 has neither look-around nor back-references)"
+            ) from None
+        if row == (True,):
+            raise ValueError(
+                f"pattern: {self.pattern!r} matches where there is no text at all, so it would "
+                "count the places between characters; write + instead of *, or name a character"
+            )
+        return self
 
 
 class Readability(Scored):
