@@ -7,7 +7,9 @@ restored from the artifact, never rows without one.
 
 import json
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -144,6 +146,14 @@ class StageRun:
             seconds = perf_counter() - started
             _write_record(folder, made, seconds)
         return self._save(part, key, made, seconds, "built")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for files that nobody needs once the block ends."""
+        root = self.workspace.root / "var" / "tmp"
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{self.stage}-", dir=root) as folder:
+            yield Path(folder)
 
     def retire_other_parts(self) -> None:
         """Stop showing parts that the problem no longer names."""

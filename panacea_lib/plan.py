@@ -15,10 +15,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from panacea_lib.data import file_hash, source_fingerprint
+from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import expand_hub_id, is_local
-from panacea_lib.problem_labelling import DataLabels, LabelSource, source_name
+from panacea_lib.problem_labelling import (
+    DataLabels,
+    JudgeLabels,
+    LabelSource,
+    counts_tokens,
+    source_name,
+)
 from panacea_lib.problem_models import PretrainedModel
 from panacea_lib.problem_training import BASELINE_METHODS, PER_PREFERENCE
 
@@ -81,7 +88,7 @@ class Plan:
     data_fingerprint: str
     model_fingerprint: str
     versions: Mapping[str, str]
-    label_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    label_fingerprints: Mapping[str, Any] = field(default_factory=dict)
     _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -103,6 +110,10 @@ class Plan:
             data_fingerprint=source_fingerprint(problem, problem_file),
             model_fingerprint=_model_fingerprint(problem, problem_file),
             versions=library_versions(),
+            label_fingerprints={
+                part: label_fingerprint(problem, problem_file, dimension, source)
+                for part, (dimension, source) in label_parts(problem).items()
+            },
         )
 
     @property
@@ -271,11 +282,13 @@ class Plan:
     @property
     def label_parts(self) -> dict[str, tuple[str, LabelSource]]:
         """The parts of `annotations`: dimension and source, a dimension's most trusted first."""
-        return {
-            f"{dimension} by {source_name(source)}": (dimension, source)
-            for dimension in self.problem.dimension_names
-            for source in self.problem.label_sources(dimension)
-        }
+        return label_parts(self.problem)
+
+    def more_trusted(self, part: str) -> list[str]:
+        """The parts of the same dimension that come before this one."""
+        dimension = self.label_parts[part][0]
+        same = [name for name, (other, _) in self.label_parts.items() if other == dimension]
+        return same[: same.index(part)]
 
     def _annotations_content(self, part: str) -> dict[str, Any]:
         dimension, source = self.label_parts[part]
@@ -288,6 +301,10 @@ class Plan:
         }
         if isinstance(source, DataLabels) and isinstance(data, WorldData):
             content["annotators"] = data.annotators
+        if counts_tokens(source):
+            content["tokenizer"] = self.key("base_model")
+        if isinstance(source, JudgeLabels):  # it labels what they have not
+            content["after"] = [self.key("annotations", name) for name in self.more_trusted(part)]
         return content
 
     def _labels(self, dimension: str) -> list[str]:
@@ -297,6 +314,15 @@ class Plan:
             for part, (name, _) in self.label_parts.items()
             if name == dimension
         ]
+
+
+def label_parts(problem: Problem) -> dict[str, tuple[str, LabelSource]]:
+    """Every dimension and source of labels, by the name of its part of `annotations`."""
+    return {
+        f"{dimension} by {source_name(source)}": (dimension, source)
+        for dimension in problem.dimension_names
+        for source in problem.label_sources(dimension)
+    }
 
 
 def policy_stage(method: str) -> str:
@@ -322,9 +348,4 @@ def _model_fingerprint(problem: Problem, problem_file: Path) -> str:
     base = problem.base_model
     if not isinstance(base, PretrainedModel):
         return "scratch"
-    if not is_local(base.model):
-        return f"{base.model}@{base.revision}"
-    folder = Path(expand_hub_id(base.model, problem_file))
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    content = [[path.relative_to(folder).as_posix(), file_hash(path)] for path in files]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return model_fingerprint(base.model, base.revision, problem_file)

@@ -212,3 +212,10 @@ def source_name(source: LabelSource) -> str:
             return f"model {source.model}"
         case _:
             return source.kind
+
+
+def counts_tokens(source: LabelSource) -> bool:
+    """Whether a source needs the base model's tokenizer."""
+    return isinstance(source, Conciseness) or (
+        isinstance(source, Length) and source.unit == "tokens"
+    )

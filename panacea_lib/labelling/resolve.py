@@ -15,7 +15,7 @@ with opinions as (
         rank, pair_id, dimension, source, annotator,
         case when bool_and(status = 'ok') then avg(label) end as label,
         min(label) as least, max(label) as greatest, count(*) as answers,
-        min(reason) as reason, min(place) as place
+        min(reason) filter (status = 'failed') as reason, min(place) as place
     from said group by all
 ),
 sources as (

@@ -38,16 +38,24 @@ def build_base_model(
 
 def load_base_model(folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:
     """Model (evaluation mode, frozen) and tokenizer (left padding, a pad token)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    source, options = model_source(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, **options, **quantized_loading(quantization)
+    )
+    return settle(model), load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The base model's tokenizer (left padding, a pad token)."""
+    from transformers import AutoTokenizer
 
     source, options = model_source(folder)
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(
-        source, **options, **quantized_loading(quantization)
-    )
-    return settle(model), tokenizer
+    return tokenizer
 
 
 def model_source(folder: Path) -> tuple[str, dict[str, str]]:

@@ -68,9 +68,9 @@ def annotations(
     """What every source said of the pairs, on every dimension: columns of the data, rules, models,
     judges, people. A product per dimension and source, so that a new source asks no other again."""
     run = StageRun(context, "annotations", workspace, settings)
-    outcomes = []
-    for part, (dimension, source) in run.plan.label_parts.items():
-        outcomes.append(run.make_rows(part, lambda d=dimension, s=source: annotate(run, d, s)))
+    outcomes = [
+        run.make_rows(part, lambda part=part: annotate(run, part)) for part in run.plan.label_parts
+    ]
     run.retire_other_parts()
     return run.result(outcomes, annotations_metadata(run))
 

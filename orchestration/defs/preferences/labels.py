@@ -5,23 +5,42 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from orchestration.defs.dataset.assets import REFERENCE
-from orchestration.inputs import pair_records, prompt_records, response_records
+from orchestration.inputs import pair_records, pair_texts, prompt_records, response_records
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
+from panacea_lib.labelling.fingerprint import people_folder
+from panacea_lib.labelling.people import people_annotations
 from panacea_lib.problem_data import WorldData
-from panacea_lib.problem_labelling import DataLabels, LabelSource
-from panacea_lib.records import AnnotationRecord, to_table
+from panacea_lib.problem_files import expand_hub_id
+from panacea_lib.problem_labelling import (
+    DataLabels,
+    JudgeLabels,
+    ModelLabels,
+    PeopleLabels,
+    Rule,
+    counts_tokens,
+)
+from panacea_lib.records import AnnotationRecord, LabelCostRecord, to_table
 
 if TYPE_CHECKING:
     from panacea_lib.rewards.scale import RewardScale
 
 
-def annotate(run: StageRun, dimension: str, source: LabelSource) -> Made:
+def annotate(run: StageRun, part: str) -> Made:
     """What one source says of the pairs, on one dimension."""
+    dimension, source = run.plan.label_parts[part]
     match source:
         case DataLabels():
             return Made({"annotations": _labels_of_the_data(run, dimension)})
-    raise AssertionError(source)
+        case PeopleLabels():
+            folder = people_folder(run.problem, run.problem_file, source)
+            return Made({"annotations": people_annotations(folder, dimension, pair_texts(run))})
+        case ModelLabels():
+            return Made({"annotations": _labels_of_a_model(run, part, dimension, source)})
+        case JudgeLabels():
+            return _labels_of_a_judge(run, part)
+        case _:
+            return Made({"annotations": _labels_of_a_rule(run, dimension, source)})
 
 
 def world_gold_scale(run: StageRun, dimensions: list[str]) -> "RewardScale":
@@ -52,3 +71,42 @@ def _labels_of_the_data(run: StageRun, dimension: str) -> pa.Table:
         found = load_preference_data(run.problem, run.problem_file).annotations
         records = [record for record in found if record.dimension == dimension]
     return to_table(records, AnnotationRecord)
+
+
+def _labels_of_a_rule(run: StageRun, dimension: str, rule: Rule) -> pa.Table:
+    from panacea_lib.labelling.rules import rule_annotations
+
+    tokenizer = None
+    if counts_tokens(rule):
+        from panacea_lib.models.base import load_tokenizer
+
+        tokenizer = load_tokenizer(run.artifact("base_model"))
+    return rule_annotations(rule, dimension, pair_texts(run), tokenizer)
+
+
+def _labels_of_a_model(run: StageRun, part: str, dimension: str, source: ModelLabels) -> pa.Table:
+    from panacea_lib.labelling.model import model_annotations
+
+    location = expand_hub_id(source.model, run.problem_file)
+    listener = run.reporter.listener(part)
+    return model_annotations(source, location, dimension, pair_texts(run), listener)
+
+
+def _labels_of_a_judge(run: StageRun, part: str) -> Made:
+    import pyarrow.parquet as parquet
+
+    from orchestration.judging import judge_job, write_pairs_for
+    from panacea_lib.labelling.judge import judge_pairs
+
+    earlier = [run.rows("annotations", "annotations", p) for p in run.plan.more_trusted(part)]
+    with run.scratch() as folder:
+        pairs = write_pairs_for(run.plan, part, pair_texts(run), earlier, folder)
+        job = judge_job(run.plan, part, run.problem_file, pairs, run.workspace)
+        listener = run.reporter.listener(part)
+        cost = judge_pairs(
+            job,
+            folder / "annotations.parquet",
+            lambda p: listener(p.cached + p.answered + p.failed, p.needed, {}),
+        )
+        said = parquet.read_table(folder / "annotations.parquet")
+    return Made({"annotations": said, "label_costs": to_table([cost], LabelCostRecord)})
