@@ -20,13 +20,11 @@ from orchestration.environment import (
     go_offline,
     share_cores,
 )
+from orchestration.label import label
+from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
-from panacea_lib.problem import Problem
-from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import (
-    find_problems,
-    is_local,
     load_problem,
     load_problem_named,
     problem_json_schema,
@@ -80,7 +78,7 @@ def validate(
 ) -> None:
     """Check a problem file, and every row of the data file that it names."""
     problem = load_problem(file, Workspace.current())
-    counts = _check_data(problem, file) if data else {}
+    counts = check_data(problem, file) if data else {}
     typer.echo(f"{file}: {problem.name} is a valid problem")
     for name, count in counts.items():
         typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
@@ -119,24 +117,10 @@ def materialize(
     force: Annotated[bool, typer.Option(help="Make again what is here already.")] = False,
 ) -> None:
     """Make everything of a problem, or the selected assets; what is here already is reused."""
-    workspace = Workspace.current()
-    loaded = load_problem_named(workspace, problem)
-    # Bad input is found before anything is written, even the workspace's folder.
-    _check_data(loaded, find_problems(workspace)[problem])
-    be_quiet()
-    from orchestration.chain import resolve_selection, run_chain
-    from orchestration.printing import INTERRUPTED, print_run
+    materialize_selected(problem, select, seed, max_steps, force)
 
-    assets = resolve_selection(select)
-    enter_workspace(workspace)
-    go_offline(loaded)
-    settings = {"seed": seed, "max_steps": max_steps, "force": force}
-    finished = run_chain(problem, assets, settings)
-    names = [asset.to_user_string() for asset in assets]
-    print_run(workspace, problem, finished, names, seed, max_steps)
-    if not finished.success:
-        errors = {failure.error for failure in finished.failures}
-        raise typer.Exit(2 if "InputError" in errors else 130 if INTERRUPTED in errors else 1)
+
+app.command()(label)
 
 
 @app.command()
@@ -300,20 +284,6 @@ def dev(context: typer.Context) -> None:
 def schema() -> None:
     """Print the JSON schema of problem files, for editors."""
     typer.echo(json.dumps(problem_json_schema(), indent=2, ensure_ascii=False))
-
-
-def _check_data(problem: Problem, file: Path) -> dict[str, int]:
-    """Read local data from end to end, so that bad rows are found before work starts.
-
-    Returns what was counted; nothing for the embedded world and for a hub data set, which is
-    read when it is downloaded.
-    """
-    data = problem.data
-    if isinstance(data, WorldData) or (isinstance(data, HubData) and not is_local(data.dataset)):
-        return {}
-    from panacea_lib.data import load_preference_data
-
-    return load_preference_data(problem, file).counts
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestration.stage import StageRun
+from orchestration.upstream import Upstream
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
 from panacea_lib.rewards.scale import RewardScale
 
@@ -34,34 +34,34 @@ order by responses.rowid
 """
 
 
-def prompt_records(run: StageRun) -> list[PromptRecord]:
+def prompt_records(run: Upstream) -> list[PromptRecord]:
     """All prompts, in their order."""
     return from_table(run.rows("prompts", "prompts"), PromptRecord)
 
 
-def response_records(run: StageRun) -> list[ResponseRecord]:
+def response_records(run: Upstream) -> list[ResponseRecord]:
     """All responses, in their order."""
     return from_table(run.rows("responses", "responses"), ResponseRecord)
 
 
-def pair_records(run: StageRun) -> list[PairRecord]:
+def pair_records(run: Upstream) -> list[PairRecord]:
     """All pairs, in their order."""
     return from_table(run.rows("pairs", "pairs"), PairRecord)
 
 
-def pair_texts(run: StageRun) -> pa.Table:
+def pair_texts(run: Upstream) -> pa.Table:
     """Pairs with their texts: pair_id, split, prompt, response_a, response_b, id_a, id_b."""
     stages = ("prompts", "responses", "pairs")
     return run.warehouse.read(_PAIR_TEXTS, {stage: run.made(stage) for stage in stages})
 
 
-def response_texts(run: StageRun) -> pa.Table:
+def response_texts(run: Upstream) -> pa.Table:
     """Responses with their prompts: response_id, prompt_id, source, prompt, text."""
     stages = ("prompts", "responses")
     return run.warehouse.read(_RESPONSE_TEXTS, {stage: run.made(stage) for stage in stages})
 
 
-def label_matrix(run: StageRun, pair_ids: list[str], dimensions: list[str]) -> np.ndarray:
+def label_matrix(run: Upstream, pair_ids: list[str], dimensions: list[str]) -> np.ndarray:
     """P(a preferred) per pair and dimension, shape (N, m); NaN where it is unknown or failed."""
     rows = run.rows("preference_labels", "preference_labels").to_pydict()
     position = {pair: i for i, pair in enumerate(pair_ids)}
@@ -75,7 +75,7 @@ def label_matrix(run: StageRun, pair_ids: list[str], dimensions: list[str]) -> n
     return matrix
 
 
-def reward_matrix(run: StageRun, response_ids: list[str]) -> np.ndarray:
+def reward_matrix(run: Upstream, response_ids: list[str]) -> np.ndarray:
     """Normalised rewards by the learned models, shape (N, m)."""
     columns = []
     for dimension in run.problem.dimension_names:
@@ -85,7 +85,7 @@ def reward_matrix(run: StageRun, response_ids: list[str]) -> np.ndarray:
     return np.array(columns).T
 
 
-def training_table(run: StageRun, with_rewards: bool) -> pa.Table:
+def training_table(run: Upstream, with_rewards: bool) -> pa.Table:
     """The pairs a policy learns from: row, prompt, response_a, response_b, label, reward_delta.
 
     `label` and `reward_delta` (reward of a less reward of b) have one entry per dimension; NaN is
@@ -110,7 +110,7 @@ def training_table(run: StageRun, with_rewards: bool) -> pa.Table:
     )
 
 
-def proxy_scale(run: StageRun) -> RewardScale:
+def proxy_scale(run: Upstream) -> RewardScale:
     """The scale of the learned rewards, shape (m,)."""
     names = run.problem.dimension_names
     parts = [_scale(run.details("response_rewards", name)["scale"]) for name in names]
@@ -118,7 +118,7 @@ def proxy_scale(run: StageRun) -> RewardScale:
     return RewardScale(mean, scale)
 
 
-def reward_source(run: StageRun) -> "ModelRewards":
+def reward_source(run: Upstream) -> "ModelRewards":
     """The learned reward models as online training asks them."""
     from panacea_lib.rewards.judge import ModelRewards
 
@@ -134,7 +134,7 @@ def reward_source(run: StageRun) -> "ModelRewards":
     )
 
 
-def gold_scale(run: StageRun) -> RewardScale:
+def gold_scale(run: Upstream) -> RewardScale:
     """The scale of the embedded world's gold rewards, shape (m,)."""
     return _scale(run.details("preference_labels")["gold_scale"])
 

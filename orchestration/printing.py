@@ -17,6 +17,7 @@ from panacea_lib.workspace import Workspace
 
 if TYPE_CHECKING:
     from orchestration.chain import Finished
+    from orchestration.label import Planned
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 _WIDTH = 120  # where there is no terminal to ask
@@ -235,3 +236,29 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_cell, value))
     return str(value)
+
+
+def print_planned_labels(planned: "list[Planned]") -> None:
+    """What `panacea label` would ask: a row per dimension and source, then the sum."""
+    table = Table("labels", "pairs", "requests", "answered before", "tokens in", "out, at most")
+    table.add_column("price, at most")
+    asked = cost = 0
+    for row in planned:
+        found = row.estimate
+        if found is None:
+            table.add_row(row.part, "made already" if row.made else "costs nothing")
+            continue
+        asked += found.requests - found.cached
+        cost += found.cost or 0
+        table.add_row(
+            row.part,
+            f"{found.pairs:,}",
+            f"{found.requests:,}",
+            f"{found.cached:,}",
+            f"{found.input_tokens:,}",
+            f"{found.output_tokens:,}",
+            "–" if found.cost is None else f"{found.cost:,.2f}",
+        )
+    _console().print(table)
+    priced = f", at most {cost:,.2f} by the problem's prices" if cost else ""
+    print(f"{asked:,} requests would be sent{priced}; nothing was asked")

@@ -3,26 +3,16 @@
 import dagster as dg
 from pydantic import Field
 
-from panacea_lib.artifact_store import ArtifactStore
-from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import Workspace
 
 
 class WorkspaceResource(dg.ConfigurableResource):
-    """The workspace of `PANACEA_HOME`: problems, warehouse and artifact store."""
+    """The workspace of `PANACEA_HOME`."""
 
     @property
     def workspace(self) -> Workspace:
         """The folders."""
         return Workspace.current()
-
-    def warehouse(self) -> Warehouse:
-        """The DuckDB file; nothing is opened yet."""
-        return Warehouse(self.workspace.warehouse)
-
-    def store(self) -> ArtifactStore:
-        """The artifact store; nothing is created yet."""
-        return ArtifactStore(self.workspace.artifacts)
 
 
 class RunSettings(dg.ConfigurableResource):

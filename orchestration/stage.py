@@ -21,9 +21,7 @@ import pyarrow as pa
 from orchestration.environment import disable_telemetry, go_offline, keep_freed_memory
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
-from panacea_lib.errors import MissingUpstreamError
-from panacea_lib.plan import Plan
-from panacea_lib.problem_files import find_problems, load_problem
+from orchestration.upstream import Upstream
 from panacea_lib.warehouse import Product
 
 Action = Literal["built", "reused", "restored"]
@@ -48,7 +46,7 @@ class Outcome:
     seconds: float
 
 
-class StageRun:
+class StageRun(Upstream):
     """One stage of one problem in one Dagster run: what it may read, and what it makes."""
 
     def __init__(
@@ -60,58 +58,13 @@ class StageRun:
         """
         disable_telemetry()
         keep_freed_memory()
+        here = workspace.workspace
+        super().__init__(stage, here, context.partition_key, settings.seed, settings.max_steps)
+        go_offline(self.problem)  # before the first import of a model library
         self.context = context
         self.stage = stage
-        self.workspace = workspace.workspace
-        self.problem_file = find_problems(self.workspace)[context.partition_key]
-        self.problem = load_problem(self.problem_file, self.workspace)
-        go_offline(self.problem)  # before the first import of a model library
-        self.plan = Plan.of(self.problem, self.problem_file, settings.seed, settings.max_steps)
-        self.warehouse = workspace.warehouse()
-        self.store = workspace.store()
         self.reporter = Reporter(context, stage)
         self._force = settings.force
-        self._found: set[str] = set()  # keys seen to be complete: asking costs a connection
-
-    # ---- upstream
-
-    def rows(self, table: str, stage: str, part: str = "") -> pa.Table:
-        """Rows of facts.`table` that `stage` made; MissingUpstreamError where it has not."""
-        return self.warehouse.rows(table, self.made(stage, part))
-
-    def details(self, stage: str, part: str = "") -> dict[str, Any]:
-        """What `stage` said of its product; MissingUpstreamError where it made none."""
-        key = self.made(stage, part)
-        found = self.warehouse.read("select details from facts.products where key = ?", [key])
-        return json.loads(found["details"][0].as_py())
-
-    def artifact(self, stage: str, part: str = "") -> Path:
-        """The model that `stage` made, to be read only; MissingUpstreamError where it made none."""
-        key = self.plan.key(stage, part)
-        if not self.store.is_complete(key):
-            raise self._missing(stage, part)
-        return self.store.fetch(key)
-
-    def made(self, stage: str, part: str = "") -> str:
-        """The key under which `stage` has made its rows; MissingUpstreamError where it has not."""
-        key = self.plan.key(stage, part)
-        if key not in self._found:
-            if not self.warehouse.is_complete(key):
-                raise self._missing(stage, part)
-            self._found.add(key)
-        return key
-
-    def _missing(self, stage: str, part: str) -> MissingUpstreamError:
-        name = self.problem.name
-        settings = f"seed {self.plan.seed}" + (
-            f" and at most {self.plan.max_steps} steps" if self.plan.max_steps else ""
-        )
-        what = f"{stage} ({part})" if part else stage
-        return MissingUpstreamError(
-            f"{self.stage} of {name} needs {what}, which is not there for {settings} and the "
-            f"problem as it is now: run `panacea materialize {name} --select {stage}` with the "
-            "same settings, or materialize that asset in the UI"
-        )
 
     # ---- making
 

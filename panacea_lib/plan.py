@@ -14,11 +14,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from panacea_lib.data import file_hash, source_fingerprint
+from panacea_lib.data import source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import HubData, WorldData
-from panacea_lib.problem_files import expand_hub_id, is_local
+from panacea_lib.problem_files import is_local
 from panacea_lib.problem_labelling import (
     DataLabels,
     JudgeLabels,

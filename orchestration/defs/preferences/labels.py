@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from panacea_lib.labelling.people import people_annotations
 
 from orchestration.defs.dataset.assets import REFERENCE
 from orchestration.inputs import pair_records, pair_texts, prompt_records, response_records
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
 from panacea_lib.labelling.fingerprint import people_folder
-from panacea_lib.labelling.people import people_annotations
 from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
 from panacea_lib.problem_labelling import (
