@@ -2,8 +2,8 @@
 
     python tests/judge_gateway.py
 
-The name of the model that is asked for says how it behaves (`BEHAVIOURS`). GET /seen tells what
-came in. `python` above prints the port as the first line, and ends when stdin closes.
+The name of the model that is asked for says how the server behaves (`behave`). GET /seen tells what
+came in. The command above prints the port as its first line, and ends when stdin closes.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ class State:
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
+        self.at: dict[str, float] = {}
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.in_flight = self.most_in_flight = 0
@@ -67,8 +69,8 @@ def completion(content: str | None, finish: str = "stop", **message: Any) -> dic
     }
 
 
-# Model → the message, for models that answer, but not as agreed.
-MESSAGES: dict[str, Any] = {
+# Prompt → the message of the model "scripted".
+MESSAGES: dict[str, str | None] = {
     "prose": "I cannot decide between the two.",
     "quoted": 'The response says {"preferred": "first"}, and I agree.',
     "fenced": '```json\n{"preferred": "first"}\n```',
@@ -90,6 +92,18 @@ MESSAGES: dict[str, Any] = {
 }
 
 
+def scripted(body: dict[str, Any]) -> dict[str, Any]:
+    """What the prompt asks for: one of `MESSAGES`, or a message that ended in another way."""
+    match prompt := texts_of(body)["PROMPT"]:
+        case "cut":
+            return completion('{"preferred": "fir', "length")
+        case "filtered":
+            return completion('{"preferred": "first"}', "content_filter")
+        case "declines":
+            return completion(None, refusal="I would rather not.")
+    return completion(MESSAGES[prompt])
+
+
 async def chat(request: web.Request) -> web.StreamResponse:
     """POST /v1/chat/completions."""
     state: State = request.app[STATE]
@@ -104,26 +118,21 @@ async def chat(request: web.Request) -> web.StreamResponse:
             state.headers.append(dict(request.headers))
         if LATENCY:
             await asyncio.sleep(LATENCY)
-        return await behave(request, state, body, state.requests[key])
+        return await behave(request, state, body, key)
     finally:
         state.in_flight -= 1
 
 
 async def behave(
-    request: web.Request, state: State, body: dict[str, Any], attempt: int
+    request: web.Request, state: State, body: dict[str, Any], key: str
 ) -> web.StreamResponse:
     """The answer of the model that was asked for, to this attempt at the request."""
-    model = body["model"]
-    good = web.json_response(completion(json.dumps(honest(body))))
-    if model in MESSAGES:
-        return web.json_response(completion(MESSAGES[model]))
+    model, attempt = body["model"], state.requests[key]
     match model:
-        case "cut":
-            return web.json_response(completion('{"preferred": "fir', "length"))
-        case "filtered":
-            return web.json_response(completion('{"preferred": "first"}', "content_filter"))
-        case "declines":
-            return web.json_response(completion(None, refusal="I would rather not."))
+        case "scripted":
+            return web.json_response(scripted(body))
+        case "first":
+            return web.json_response(completion(MESSAGES["first"]))
         case "shuffled":  # later requests are answered first, and keys stand in another order
             answer = dict(reversed(honest(body).items()))
             await asyncio.sleep(max(0.0, 0.3 - 0.01 * sum(state.requests.values())))
@@ -131,7 +140,10 @@ async def behave(
         case "busy":
             return error(429, "slow down")
         case "busy-once" if attempt == 1:
-            return error(429, "slow down", {"Retry-After": "1"})
+            state.at[key] = time.monotonic()
+            return error(429, "slow down", {"Retry-After": "2"})
+        case "busy-once" if time.monotonic() - state.at[key] < 1.95:
+            return error(403, "I said two seconds")
         case "broken-twice" if attempt <= 2:
             return error(500 + attempt, "oops")
         case "slow":
@@ -159,7 +171,7 @@ async def behave(
         case "uncounted":
             answer = completion(json.dumps(honest(body)))
             return web.json_response({**answer, "usage": None})
-    return good
+    return web.json_response(completion(json.dumps(honest(body))))
 
 
 async def torn(request: web.Request) -> web.StreamResponse:
@@ -190,6 +202,11 @@ async def seen(request: web.Request) -> web.Response:
     )
 
 
+async def total(request: web.Request) -> web.Response:
+    """GET /total."""
+    return web.json_response(request.app[STATE].requests.total())
+
+
 async def forget(request: web.Request) -> web.Response:
     """POST /forget."""
     request.app[STATE].__init__()
@@ -205,6 +222,7 @@ async def serve() -> None:
     app[STATE] = State()
     app.router.add_post("/v1/chat/completions", chat)
     app.router.add_get("/seen", seen)
+    app.router.add_get("/total", total)
     app.router.add_post("/forget", forget)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -234,6 +252,11 @@ class Gateway:
     def counts(self) -> dict[str, int]:
         """How often each key was asked."""
         return self.seen()["requests"]
+
+    def total(self) -> int:
+        """How many requests came in."""
+        with urllib.request.urlopen(f"{self.origin}/total") as response:
+            return json.load(response)
 
     def forget(self) -> None:
         """Begin to count anew."""
