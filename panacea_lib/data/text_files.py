@@ -50,14 +50,14 @@ def check_text(path: Path) -> None:
         raise InputError(f"{path}: the file is empty; it needs a row per pair or response")
 
 
-def csv_shape(path: Path) -> CsvShape:
+def csv_shape(path: Path, delimiter: str = ",") -> CsvShape:
     """Read the structure of a CSV file that `check_text` has passed.
 
     InputError: a bad quote, a row of another length than the header, an empty or doubled name.
     """
     lines: list[int] = []
-    with _wide_fields(), path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+    with wide_fields(), path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, strict=True, delimiter=delimiter)
         try:
             header = next(reader, [])
             _check_header(path, header)
@@ -110,7 +110,7 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
 
 
 @contextmanager
-def _wide_fields() -> Iterator[None]:
+def wide_fields() -> Iterator[None]:
     """The csv module refuses fields over 128 KiB by a process-wide limit; texts may be longer."""
     before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
