@@ -10,6 +10,8 @@ import typer
 from panacea_lib.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from orchestration.upstream import Upstream
     from panacea_lib.labelling.judge import Estimate
 
@@ -64,12 +66,22 @@ def _planned(upstream: "Upstream", part: str, folder: Path) -> Planned:
     made = upstream.is_made("annotations", part)
     if made or not isinstance(upstream.plan.label_parts[part][1], JudgeLabels):
         return Planned(part, made, None)
-    # What an earlier source will say is not known before it has: its pairs count as open.
-    earlier = [
-        upstream.rows("annotations", "annotations", other)
-        for other in upstream.plan.more_trusted(part)
-        if upstream.is_made("annotations", other)
-    ]
-    pairs = write_pairs_for(upstream.plan, part, pair_texts(upstream), earlier, folder)
+    earlier = [_said(upstream, other) for other in upstream.plan.more_trusted(part)]
+    known = [table for table in earlier if table is not None]
+    pairs = write_pairs_for(upstream.plan, part, pair_texts(upstream), known, folder)
     job = judge_job(upstream.plan, part, upstream.problem_file, pairs, upstream.workspace)
     return Planned(part, made, estimate(job))
+
+
+def _said(upstream: "Upstream", part: str) -> "pa.Table | None":
+    """What a more trusted source has said or would say; None for a model or a judge that has not
+    been asked: the pairs count as open."""
+    from orchestration.defs.preferences.labels import annotate_at_once
+    from panacea_lib.problem_labelling import JudgeLabels, ModelLabels
+
+    if upstream.is_made("annotations", part):
+        return upstream.rows("annotations", "annotations", part)
+    dimension, source = upstream.plan.label_parts[part]
+    if isinstance(source, JudgeLabels | ModelLabels):
+        return None
+    return annotate_at_once(upstream, dimension, source)

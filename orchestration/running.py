@@ -5,6 +5,8 @@ from pathlib import Path
 import typer
 
 from orchestration.environment import be_quiet, enter_workspace, go_offline
+from panacea_lib.labelling.fingerprint import label_fingerprint
+from panacea_lib.plan import label_parts
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import HubData, WorldData
 from panacea_lib.problem_files import find_problems, is_local, load_problem_named
@@ -40,11 +42,13 @@ def materialize_selected(
 
 
 def check_data(problem: Problem, file: Path) -> dict[str, int]:
-    """Read local data from end to end, so that bad rows are found before work starts.
+    """Read local data from end to end, and what sources of labels need, before work starts.
 
     Returns what was counted; nothing for the embedded world and for a hub data set, which is
     read when it is downloaded.
     """
+    for dimension, source in label_parts(problem).values():
+        label_fingerprint(problem, file, dimension, source)  # rubrics, models, answers of people
     data = problem.data
     if isinstance(data, WorldData) or (isinstance(data, HubData) and not is_local(data.dataset)):
         return {}

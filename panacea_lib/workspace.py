@@ -36,11 +36,6 @@ class Workspace:
         return os.environ.get("PANACEA_ARTIFACTS", str(self.root / "var" / "artifacts"))
 
     @property
-    def people(self) -> Path:
-        """The answers of people that were imported, PROBLEM/: Parquet files that only grow."""
-        return self.root / "var" / "people"
-
-    @property
     def judged(self) -> Path:
         """What judges have answered, kept by content: nothing is paid for twice."""
         return self.root / "var" / "judges"

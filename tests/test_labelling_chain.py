@@ -66,22 +66,23 @@ def test_every_source_labels_and_nothing_is_asked_twice(chain, gateway, problems
     (problems / "labelled.yaml").write_text(PROBLEM.format(endpoint=gateway.endpoint))
     good(panacea("materialize", "labelled", "--select", "prompts,base_model,responses,pairs"))
     told = good(panacea("label", "labelled", "--dry-run"))
-    assert "14" in told and "40" in told and "nothing was asked" in told
+    assert "54 requests would be sent" in told and "nothing was asked" in told
     assert not gateway.counts()
 
     good(panacea("label", "labelled"))
     asked = gateway.counts()
     assert len(asked) == 2 * 7 + 2 * 20 and set(asked.values()) == {1}
     sources = {
-        (row["dimension"], row["source"]): row
+        (row["dimension"], row["source"], row["annotator"]): row["pairs"]
         for row in ask("from label_sources where problem = 'labelled'")
     }
-    assert {key: row["pairs"] for key, row in sources.items()} == {
-        ("helpfulness", "world"): 60,
-        ("helpfulness", "judge"): 7,
-        ("harmlessness", "judge"): 20,
-        ("brevity", "rule"): 60,
-    } | {("brevity", "rule"): 60}
+    assert sources == {
+        ("helpfulness", "world", "3 simulated"): 60,
+        ("helpfulness", "judge", "local"): 7,
+        ("harmlessness", "judge", "local"): 20,
+        ("brevity", "rule", "conciseness"): 60,
+        ("brevity", "rule", "length"): 60,
+    }
     quality = {
         row["dimension"]: row for row in ask("from label_quality where problem = 'labelled'")
     }

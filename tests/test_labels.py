@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -96,6 +96,7 @@ ANNOTATIONS = st.lists(
 
 
 @given(ANNOTATIONS, st.randoms())
+@settings(deadline=None)
 def test_labels_do_not_depend_on_the_order_of_answers(answers, random):
     shuffled = list(answers)
     random.shuffle(shuffled)

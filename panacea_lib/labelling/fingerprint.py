@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from panacea_lib.data import file_hash
-from panacea_lib.labelling.people import people_fingerprint
+from panacea_lib.labelling.people import answers_folder, people_fingerprint
 from panacea_lib.labelling.rubric import find_rubric
 from panacea_lib.problem import Problem
-from panacea_lib.problem_files import expand_hub_id, expand_path, is_local
+from panacea_lib.problem_files import expand_hub_id, is_local
 from panacea_lib.problem_labelling import JudgeLabels, LabelSource, ModelLabels, PeopleLabels
 from panacea_lib.workspace import Workspace
 
@@ -36,15 +36,9 @@ def label_fingerprint(
         case ModelLabels():
             return model_fingerprint(source.model, source.revision, problem_file)
         case PeopleLabels():
-            return people_fingerprint(people_folder(problem, problem_file, source))
+            folder = answers_folder(problem, problem_file, Workspace.current(), dimension)
+            return people_fingerprint(folder, dimension)
     return None
-
-
-def people_folder(problem: Problem, problem_file: Path, source: PeopleLabels) -> Path:
-    """Where the answers of people lie."""
-    if source.path is not None:
-        return expand_path(source.path, problem_file)
-    return Workspace.current().people / problem.name
 
 
 def model_fingerprint(model: str, revision: str, problem_file: Path) -> str:

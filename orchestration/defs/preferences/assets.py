@@ -12,6 +12,7 @@ from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
+from panacea_lib.labelling.agreement import AgreementRecord, agreement
 from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.labelling.resolve import resolve_labels
 from panacea_lib.plan import STAGE_VERSIONS
@@ -97,7 +98,11 @@ def preference_labels(
         if isinstance(run.problem.data, WorldData):
             scale = world_gold_scale(run, run.problem.dimension_names)
             details["gold_scale"] = scale.to_dict()
-        return Made({"preference_labels": resolve_labels(said)}, details)
+        tables = {
+            "preference_labels": resolve_labels(said),
+            "label_agreement": to_table(agreement(said), AgreementRecord),
+        }
+        return Made(tables, details)
 
     outcome = run.make_rows("", build)
     return run.result([outcome], labels_metadata(run, outcome.key))

@@ -3,13 +3,14 @@
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from panacea_lib.labelling.people import people_annotations
 
 from orchestration.defs.dataset.assets import REFERENCE
 from orchestration.inputs import pair_records, pair_texts, prompt_records, response_records
+from orchestration.judging import judge_job, write_pairs_for
 from orchestration.stage import Made, StageRun
+from orchestration.upstream import Upstream
 from panacea_lib.data import load_preference_data
-from panacea_lib.labelling.fingerprint import people_folder
+from panacea_lib.labelling.people import answers_folder, people_annotations
 from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
 from panacea_lib.problem_labelling import (
@@ -22,6 +23,8 @@ from panacea_lib.problem_labelling import (
 )
 from panacea_lib.records import AnnotationRecord, LabelCostRecord, to_table
 
+AtOnce = DataLabels | PeopleLabels | Rule
+
 if TYPE_CHECKING:
     from panacea_lib.rewards.scale import RewardScale
 
@@ -29,21 +32,26 @@ if TYPE_CHECKING:
 def annotate(run: StageRun, part: str) -> Made:
     """What one source says of the pairs, on one dimension."""
     dimension, source = run.plan.label_parts[part]
+    if isinstance(source, JudgeLabels):
+        return _labels_of_a_judge(run, part)
+    if isinstance(source, ModelLabels):
+        return Made({"annotations": _labels_of_a_model(run, part, dimension, source)})
+    return Made({"annotations": annotate_at_once(run, dimension, source)})
+
+
+def annotate_at_once(run: Upstream, dimension: str, source: AtOnce) -> pa.Table:
+    """What a source says that costs no more than a look: data, people, rules."""
     match source:
         case DataLabels():
-            return Made({"annotations": _labels_of_the_data(run, dimension)})
+            return _labels_of_the_data(run, dimension)
         case PeopleLabels():
-            folder = people_folder(run.problem, run.problem_file, source)
-            return Made({"annotations": people_annotations(folder, dimension, pair_texts(run))})
-        case ModelLabels():
-            return Made({"annotations": _labels_of_a_model(run, part, dimension, source)})
-        case JudgeLabels():
-            return _labels_of_a_judge(run, part)
+            folder = answers_folder(run.problem, run.problem_file, run.workspace, dimension)
+            return people_annotations(folder, dimension, pair_texts(run))
         case _:
-            return Made({"annotations": _labels_of_a_rule(run, dimension, source)})
+            return _labels_of_a_rule(run, dimension, source)
 
 
-def world_gold_scale(run: StageRun, dimensions: list[str]) -> "RewardScale":
+def world_gold_scale(run: Upstream, dimensions: list[str]) -> "RewardScale":
     """The scale of the embedded world's gold rewards, by which its annotators judge."""
     from panacea_lib.rewards.scale import RewardScale
     from panacea_lib.world.annotators import gold_raw
@@ -53,7 +61,7 @@ def world_gold_scale(run: StageRun, dimensions: list[str]) -> "RewardScale":
     return RewardScale.fit([response.prompt_id for response in reference], raw)
 
 
-def _labels_of_the_data(run: StageRun, dimension: str) -> pa.Table:
+def _labels_of_the_data(run: Upstream, dimension: str) -> pa.Table:
     data = run.problem.data
     if isinstance(data, WorldData):
         from panacea_lib.world.annotators import annotate as annotate_world
@@ -73,7 +81,7 @@ def _labels_of_the_data(run: StageRun, dimension: str) -> pa.Table:
     return to_table(records, AnnotationRecord)
 
 
-def _labels_of_a_rule(run: StageRun, dimension: str, rule: Rule) -> pa.Table:
+def _labels_of_a_rule(run: Upstream, dimension: str, rule: Rule) -> pa.Table:
     from panacea_lib.labelling.rules import rule_annotations
 
     tokenizer = None
@@ -95,7 +103,6 @@ def _labels_of_a_model(run: StageRun, part: str, dimension: str, source: ModelLa
 def _labels_of_a_judge(run: StageRun, part: str) -> Made:
     import pyarrow.parquet as parquet
 
-    from orchestration.judging import judge_job, write_pairs_for
     from panacea_lib.labelling.judge import judge_pairs
 
     earlier = [run.rows("annotations", "annotations", p) for p in run.plan.more_trusted(part)]
