@@ -9,7 +9,7 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,7 @@ from orchestration.environment import (
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import HubData, WorldData
+from panacea_lib.problem_data import HubData, WorldData, parts_of
 from panacea_lib.problem_files import (
     find_problems,
     is_local,
@@ -41,6 +41,9 @@ from panacea_lib.warehouse import (
     to_json,
 )
 from panacea_lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    from panacea_lib.data import PreferenceData
 
 app = typer.Typer(
     help="One language model, every preference: align it, measure it, ask it.",
@@ -74,16 +77,28 @@ def problems() -> None:
 
 
 @app.command()
+def datasets() -> None:
+    """List the known data sets: `data: {kind: known, name: NAME}` in a problem reads one."""
+    from orchestration.printing import print_datasets
+
+    print_datasets()
+
+
+@app.command()
 def validate(
     file: Annotated[Path, typer.Argument(help="A problem's YAML file.")],
     data: Annotated[bool, typer.Option(help="Also read the data file it names.")] = True,
 ) -> None:
     """Check a problem file, and every row of the data file that it names."""
     problem = load_problem(file, Workspace.current())
-    counts = _check_data(problem, file) if data else {}
+    found = _check_data(problem, file) if data else None
     typer.echo(f"{file}: {problem.name} is a valid problem")
-    for name, count in counts.items():
-        typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
+    if found is None:
+        return
+    _print_counts(found.counts, "  ")
+    for part, counts in found.part_counts.items():
+        typer.echo(f"  of {part}:")
+        _print_counts({name: count for name, count in counts.items() if count}, "    ")
 
 
 @app.command()
@@ -302,18 +317,25 @@ def schema() -> None:
     typer.echo(json.dumps(problem_json_schema(), indent=2, ensure_ascii=False))
 
 
-def _check_data(problem: Problem, file: Path) -> dict[str, int]:
+def _print_counts(counts: dict[str, int], indent: str) -> None:
+    for name, count in counts.items():
+        typer.echo(f"{indent}{name.replace('_', ' ')}: {count:,}")
+
+
+def _check_data(problem: Problem, file: Path) -> "PreferenceData | None":
     """Read local data from end to end, so that bad rows are found before work starts.
 
-    Returns what was counted; nothing for the embedded world and for a hub data set, which is
-    read when it is downloaded.
+    None for the embedded world and where some of the data is on the hub, which is read when it is
+    downloaded.
     """
     data = problem.data
-    if isinstance(data, WorldData) or (isinstance(data, HubData) and not is_local(data.dataset)):
-        return {}
+    if isinstance(data, WorldData):
+        return None
+    if any(isinstance(part, HubData) and not is_local(part.dataset) for part in parts_of(data)):
+        return None
     from panacea_lib.data import load_preference_data
 
-    return load_preference_data(problem, file).counts
+    return load_preference_data(problem, file)
 
 
 if __name__ == "__main__":
