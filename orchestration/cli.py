@@ -9,7 +9,7 @@ import os
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,6 +39,9 @@ from panacea_lib.warehouse import (
     to_json,
 )
 from panacea_lib.workspace import Workspace
+
+if TYPE_CHECKING:
+    pass
 
 app = typer.Typer(
     help="One language model, every preference: align it, measure it, ask it.",
@@ -72,16 +75,28 @@ def problems() -> None:
 
 
 @app.command()
+def datasets() -> None:
+    """List the known data sets: `data: {kind: known, name: NAME}` in a problem reads one."""
+    from orchestration.printing import print_datasets
+
+    print_datasets()
+
+
+@app.command()
 def validate(
     file: Annotated[Path, typer.Argument(help="A problem's YAML file.")],
     data: Annotated[bool, typer.Option(help="Also read the data file it names.")] = True,
 ) -> None:
     """Check a problem file, and every row of the data file that it names."""
     problem = load_problem(file, Workspace.current())
-    counts = check_data(problem, file) if data else {}
+    found = check_data(problem, file) if data else None
     typer.echo(f"{file}: {problem.name} is a valid problem")
-    for name, count in counts.items():
-        typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
+    if found is None:
+        return
+    _print_counts(found.counts, "  ")
+    for part, counts in found.part_counts.items():
+        typer.echo(f"  of {part}:")
+        _print_counts({name: count for name, count in counts.items() if count}, "    ")
 
 
 @app.command()
@@ -284,6 +299,11 @@ def dev(context: typer.Context) -> None:
 def schema() -> None:
     """Print the JSON schema of problem files, for editors."""
     typer.echo(json.dumps(problem_json_schema(), indent=2, ensure_ascii=False))
+
+
+def _print_counts(counts: dict[str, int], indent: str) -> None:
+    for name, count in counts.items():
+        typer.echo(f"{indent}{name.replace('_', ' ')}: {count:,}")
 
 
 if __name__ == "__main__":

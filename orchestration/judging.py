@@ -45,18 +45,13 @@ def write_pairs_for(
     assert isinstance(source, JudgeLabels)
     # Ids are hashes: their order is a draw that the same pairs always win.
     pairs = pairs.sort_by("pair_id").select(["pair_id", "prompt", "response_a", "response_b"])
-    known = pa.chunked_array(
-        [
-            chunk
-            for table in earlier
-            for chunk in table.filter(pc.field("status") == "ok")["pair_id"].chunks
-        ],
-        pa.string(),
-    )
-    labelled = pc.is_in(pairs["pair_id"], known.unique())
-    open_pairs = pairs.filter(pc.invert(labelled))
-    compared = pairs.filter(labelled).slice(0, source.overlap)
-    asked = pa.concat_tables([open_pairs, compared])
+    answered = [table.filter(pc.field("status") == "ok")["pair_id"] for table in earlier]
+    known = {pair for column in answered for pair in column.to_pylist()}
+    labelled = pa.array([pair in known for pair in pairs["pair_id"].to_pylist()], pa.bool_())
+    pairs = pairs.append_column("known", labelled)
+    open_pairs = pairs.filter(~pc.field("known"))
+    compared = pairs.filter(pc.field("known")).slice(0, source.overlap)
+    asked = pa.concat_tables([open_pairs, compared]).drop_columns("known")
     path = folder / "pairs.parquet"
     parquet.write_table(asked.slice(0, source.limit), path, row_group_size=4096)
     return path

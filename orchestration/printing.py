@@ -12,6 +12,7 @@ from orchestration.summary import comparison_rows, front_rows, leaderboard_rows
 from panacea_lib.errors import InputError
 from panacea_lib.plan import Plan
 from panacea_lib.problem_files import find_problems, load_problem
+from panacea_lib.problem_known import known_datasets
 from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import Workspace
 
@@ -50,6 +51,15 @@ def print_problems(workspace: Workspace) -> None:
             made.get(name, "–"),
             escape(problem.description),
         )
+    _console().print(table)
+
+
+def print_datasets() -> None:
+    """A row per known data set."""
+    table = Table("data set", "dimensions", "licence")
+    table.add_column("link", overflow="fold")
+    for known in known_datasets().values():
+        table.add_row(known.name, ", ".join(known.dimensions), known.license, known.link)
     _console().print(table)
 
 

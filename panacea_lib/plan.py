@@ -17,7 +17,7 @@ from typing import Any, Self
 from panacea_lib.data import source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import HubData, WorldData
+from panacea_lib.problem_data import HubData, SeveralData, WorldData, part_name, parts_of
 from panacea_lib.problem_files import is_local
 from panacea_lib.problem_labelling import (
     DataLabels,
@@ -67,7 +67,7 @@ _NUMBERS_OF = {
     "scalarization": ("dpo", "sft"),
 }
 # Where a data section's data lies; what lies there is in the fingerprint.
-_PLACES = {"path", "dataset", "revision", "subset", "hub_split"}
+_PLACES = {"path", "dataset", "revision", "subset", "data_dir", "hub_split"}
 
 
 @cache
@@ -262,9 +262,18 @@ class Plan:
     def _data(self) -> dict[str, Any]:
         """What the prompts (of a file also pairs and labels) follow from, but for dimensions."""
         data = self.problem.data
-        apart = {"pairs", "annotators"} if isinstance(data, WorldData) else _PLACES
-        config = data.model_dump(mode="json", exclude={"license", *apart})
-        return {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint, "as": config}
+        content = {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint}
+        if isinstance(data, WorldData):
+            apart = {"license", "pairs", "annotators"}
+            return {**content, "as": data.model_dump(mode="json", exclude=apart)}
+        apart = {"license", *_PLACES}
+        config = data.model_dump(mode="json", exclude=apart)
+        if isinstance(data, SeveralData):
+            apart.add("split")  # the whole data's counts
+            config["parts"] = [part.model_dump(mode="json", exclude=apart) for part in data.parts]
+            # A part's name stands in its annotations, also where it is the file's.
+            config["names"] = [part_name(part) for part in data.parts]
+        return {**content, "as": config, "unlabelled": self.problem.keeps_unlabelled}
 
     def _base_content(self) -> dict[str, Any]:
         base = self.problem.base_model
@@ -339,7 +348,8 @@ def is_offline(problem: Problem) -> bool:
     """Whether nothing of the problem comes from the hub."""
     base, data = problem.base_model, problem.data
     hub_base = isinstance(base, PretrainedModel) and not is_local(base.model)
-    hub_data = isinstance(data, HubData) and not is_local(data.dataset)
+    parts = [] if isinstance(data, WorldData) else parts_of(data)
+    hub_data = any(isinstance(part, HubData) and not is_local(part.dataset) for part in parts)
     return not hub_base and not hub_data
 
 

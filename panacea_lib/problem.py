@@ -8,7 +8,8 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from panacea_lib.problem_data import FileData, HubData, PairColumns, WorldData
+from panacea_lib.problem_columns import DemonstrationColumns, mapped_dimensions
+from panacea_lib.problem_data import FileData, HubData, SeveralData, WorldData, parts_of
 from panacea_lib.problem_labelling import (
     DataLabels,
     GeneratedPairs,
@@ -65,7 +66,7 @@ class Problem(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     beta: Annotated[float, Field(gt=0, description="the KL price, in normalised reward")] = 0.5
     dimensions: Annotated[list[Dimension], Field(min_length=2, max_length=10)]
-    data: Annotated[WorldData | FileData | HubData, Field(discriminator="kind")]
+    data: Annotated[WorldData | FileData | HubData | SeveralData, Field(discriminator="kind")]
     pairs: GeneratedPairs | None = Field(
         default=None,
         description="generate the pairs; default: those of the data, or in the embedded world "
@@ -120,6 +121,25 @@ class Problem(Strict):
         return self.labels.get(dimension) or [DataLabels(kind="data")]
 
     @property
+    def keeps_unlabelled(self) -> bool:
+        """Whether pairs that came without labels are of use: others than the data label some."""
+        return any(s.kind != "data" for n in self.dimension_names for s in self.label_sources(n))
+
+    @property
+    def data_dimensions(self) -> list[str]:
+        """The dimensions that nothing but the data labels."""
+        names = self.dimension_names
+        return [n for n in names if all(s.kind == "data" for s in self.label_sources(n))]
+
+    @property
+    def demonstrated(self) -> list[str]:
+        """The dimensions that the data has demonstrations for, for supervised fine-tuning."""
+        if isinstance(self.data, WorldData):
+            return []
+        columns = (part.columns for part in parts_of(self.data))
+        return [c.dimension for c in columns if isinstance(c, DemonstrationColumns)]
+
+    @property
     def dimension_names(self) -> list[str]:
         """The m names, in the order of λ's entries."""
         return [dimension.name for dimension in self.dimensions]
@@ -135,19 +155,32 @@ class Problem(Strict):
 
             known, what = set(GOLD_DIMENSIONS), "the embedded world knows"
         else:
-            columns = self.data.columns
-            mapped = columns.labels if isinstance(columns, PairColumns) else columns.scores
-            known, what = set(mapped), "data.columns maps"
-            if extra := known - set(names):
-                raise ValueError(
-                    f"data.columns maps {sorted(extra)}, which dimensions does not name: "
-                    "add them there or delete the mapping"
-                )
+            known, what = set[str](), "data.columns maps"
+            for i, part in enumerate(parts_of(self.data)):
+                mapped = set(mapped_dimensions(part.columns))
+                if extra := mapped - set(names):
+                    where = f"parts.{i}." if isinstance(self.data, SeveralData) else ""
+                    raise ValueError(
+                        f"data.{where}columns: maps {sorted(extra)}, which dimensions does not "
+                        "name; add them there or delete the mapping"
+                    )
+                known |= mapped
         asked = [n for n in names if any(s.kind == "data" for s in self.label_sources(n))]
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(
                 f"dimensions: unknown {unknown}; {what} {sorted(known)}; others need a "
                 "source in labels"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_demonstrations(self) -> Self:
+        methods = [self.training.method, *self.baselines.methods]
+        bare = [name for name in self.dimension_names if name not in self.demonstrated]
+        if self.demonstrated and bare and "sft" in methods:
+            raise ValueError(
+                f"data: no demonstrations of {bare}, which sft needs of every dimension where "
+                "there are some; add parts with `layout: demonstrations`, or drop sft"
             )
         return self
 

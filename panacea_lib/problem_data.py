@@ -1,10 +1,16 @@
 """A problem's section on data: where prompts, responses, pairs and labels come from."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Field, model_validator
 
-from panacea_lib.problem_types import DimensionName, License, Positive, Strict
+from panacea_lib.problem_columns import Columns
+from panacea_lib.problem_types import License, Positive, Strict
+
+PartName = Annotated[
+    str,
+    Field(pattern=r"^[^\s/][^\n/]{0,63}$", description="who labelled, in the annotations' rows"),
+]
 
 
 class Split(Strict):
@@ -25,67 +31,11 @@ class WorldData(Strict):
     split: Split = Split()
 
 
-class ScorePair(Strict):
-    """Two columns that hold the scores of response a and of response b."""
-
-    a: str
-    b: str
-
-
-class Preferred(Strict):
-    """One column that holds P(a preferred over b) in [0, 1], or one of "a", "b", "tie"."""
-
-    preferred: str
-
-
-def _label_kind(value: Any) -> str:
-    """Which of the three forms a label has, so that an error speaks of that one only."""
-    if isinstance(value, Preferred) or (isinstance(value, dict) and "preferred" in value):
-        return "{preferred:}"
-    return "{a:, b:}" if isinstance(value, dict | ScorePair) else "column"
-
-
-LabelColumn = Annotated[
-    Annotated[str, Tag("column")]
-    | Annotated[ScorePair, Tag("{a:, b:}")]
-    | Annotated[Preferred, Tag("{preferred:}")],
-    Discriminator(_label_kind),
-]
-
-
-class PairColumns(Strict):
-    """A row is a pair of responses. Column names may be dotted paths into nested fields."""
-
-    layout: Literal["pairs"]
-    id: str | None = None
-    prompt: str = "prompt"
-    response_a: str = "response_a"
-    response_b: str = "response_b"
-    labels: dict[DimensionName, LabelColumn] = Field(
-        default={},
-        description="per dimension: a column holding [score of a, score of b], or {a:, b:}, "
-        "or {preferred:}; none where other sources label the pairs (the section `labels`)",
-    )
-
-
-class ResponseColumns(Strict):
-    """A row is one graded response; consecutive responses to one prompt become pairs."""
-
-    layout: Literal["responses"]
-    prompt: str = "prompt"
-    response: str = "response"
-    scores: dict[DimensionName, str] = Field(
-        default={}, description="per dimension: the column of its score"
-    )
-
-
-Columns = Annotated[PairColumns | ResponseColumns, Field(discriminator="layout")]
-
-
 class FileData(Strict):
     """A local file: JSONL, JSONL.gz, CSV or Parquet, told by its ending."""
 
     kind: Literal["file"]
+    name: PartName | None = None
     license: License | None = None
     path: str = Field(description="relative to the problem's file; may name ${VARIABLES}")
     columns: Columns
@@ -97,13 +47,85 @@ class HubData(Strict):
     """A data set on the Hugging Face hub."""
 
     kind: Literal["hub"]
+    name: PartName | None = None
     license: License | None = None
     dataset: str = Field(
         description="hub id, or a directory of data files if it begins with /, ., ~ or ${VARIABLE}"
     )
     revision: str = Field("main", description="pin a commit: a branch's content may change")
     subset: str | None = None
+    data_dir: str | None = Field(default=None, description="only this folder of the data set")
     hub_split: str = "train"
     columns: Columns
     limit: Positive | None = None
     split: Split = Split()
+
+
+class SeveralData(Strict):
+    """Several data sets as one: a pair that stands in two has the opinions of both."""
+
+    kind: Literal["several"]
+    license: License | None = None
+    parts: Annotated[
+        list[Annotated[FileData | HubData, Field(discriminator="kind")]], Field(min_length=2)
+    ]
+    split: Split = Split()
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        names = [part_name(part) for part in self.parts]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"parts: two are called {double!r}; give each a `name` of its own")
+        for i, part in enumerate(self.parts):
+            if "split" in part.model_fields_set and part.split != self.split:
+                raise ValueError(
+                    f"parts.{i}.split: the split is the whole data's; move it to data.split"
+                )
+        return self
+
+
+class KnownData(Strict):
+    """A known data set (`panacea datasets`), with any key of `file` or `hub` instead of its own.
+
+    It is replaced by what it stands for before a problem is checked (`panacea_lib.problem_known`);
+    this class is for the schema that editors read.
+    """
+
+    kind: Literal["known"]
+    name: str
+    license: License | None = None
+    path: str = Field(default="", description="a local copy: .jsonl, .jsonl.gz, .csv or .parquet")
+    dataset: str = Field(default="", description="another place on the hub, or a directory")
+    revision: str = Field(default="main", description="pin a commit: a branch may change")
+    subset: str | None = None
+    data_dir: str | None = None
+    hub_split: str = "train"
+    columns: dict[str, Any] = Field(default={}, description="what to read otherwise")
+    limit: Positive | None = None
+    split: Split = Split()
+
+
+RealData = FileData | HubData | SeveralData
+
+
+def parts_of(data: RealData) -> list[FileData | HubData]:
+    """The data sets that a problem's data is made of; one is its own only part."""
+    return data.parts if isinstance(data, SeveralData) else [data]
+
+
+def license_of(data: WorldData | RealData) -> str | None:
+    """The licence of the data, or the one that all its parts are under."""
+    if isinstance(data, SeveralData) and data.license is None:
+        licenses = {part.license for part in data.parts}
+        return licenses.pop() if len(licenses) == 1 else None
+    return data.license
+
+
+def part_name(part: FileData | HubData) -> str:
+    """What a part is called: its name, its file's name without the endings, or its id's end."""
+    if part.name is not None:
+        return part.name
+    if isinstance(part, HubData):
+        folder = f" {part.data_dir}" if part.data_dir else ""
+        return part.dataset.rstrip("/").rsplit("/", 1)[-1] + folder
+    return part.path.rsplit("/", 1)[-1].split(".")[0] or part.path

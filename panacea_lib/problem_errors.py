@@ -46,7 +46,10 @@ def _sentence(
         what = f"this key is missing; add it ({_describe(detail['loc'])})"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         discriminator = detail.get("ctx", {})["discriminator"].strip("'")
-        tags = ", ".join(_tags(detail["loc"], discriminator))
+        known = _tags(detail["loc"], discriminator)
+        if "hub" in known:
+            known.append("known")  # replaced by one of the others (panacea_lib.problem_known)
+        tags = ", ".join(known)
         at = (*at, discriminator)
         shown = given.get(discriminator) if isinstance(given, dict) else None
         what = (
@@ -60,7 +63,7 @@ def _sentence(
         rule = detail["msg"].replace("Input should be", "must be").replace("an object", "a mapping")
         shown = repr(given)
         what = f"{rule}, not {shown if len(shown) <= 60 else shown[:60] + '…'}; change it"
-    return f"{_place(at, documents)}: {what}"
+    return f"{place_of(at, documents)}: {what}"
 
 
 def _own_message(at: KeyPath, message: str) -> tuple[KeyPath, str]:
@@ -69,7 +72,7 @@ def _own_message(at: KeyPath, message: str) -> tuple[KeyPath, str]:
     return (*at, *key.split(".")), what
 
 
-def _place(at: KeyPath, documents: Sequence[YamlDocument]) -> str:
+def place_of(at: KeyPath, documents: Sequence[YamlDocument]) -> str:
     """`file, line 12, training.steps`: the key's line, else that of the nearest key around it."""
     for end in range(len(at), 0, -1):
         for document in documents:

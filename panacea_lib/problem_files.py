@@ -13,16 +13,17 @@ from pydantic import ValidationError
 
 from panacea_lib.errors import InputError
 from panacea_lib.problem import Problem
+from panacea_lib.problem_data import KnownData
 from panacea_lib.problem_errors import explain, nearest
-from panacea_lib.problem_yaml import KeyPath, YamlDocument, read_yaml
+from panacea_lib.problem_known import expand_known, known_datasets
+from panacea_lib.problem_merge import anchored, is_local, merge
+from panacea_lib.problem_yaml import YamlDocument, read_yaml
 from panacea_lib.workspace import Workspace
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 # Never taken over by `extends`: each file speaks for itself.
 _OWN_KEYS = ("name", "extends")
-# Where a path may stand; inherited from another folder, it stays relative to that folder.
-_PATH_KEYS: tuple[KeyPath, ...] = (("data", "path"), ("data", "dataset"), ("base_model", "model"))
 
 
 def find_problems(workspace: Workspace) -> dict[str, Path]:
@@ -73,8 +74,9 @@ def load_problem(path: Path, workspace: Workspace | None = None) -> Problem:
     values: dict[str, Any] = {}
     for document in reversed(documents):
         inherited = {key: value for key, value in values.items() if key not in _OWN_KEYS}
-        values = _merge(inherited, _anchored(document, path.resolve().parent))
+        values = merge(inherited, anchored(document, path.resolve().parent))
     values.pop("extends", None)
+    values = expand_known(values, documents)
     try:
         # As JSON: there pydantic can be strict (`steps: true` or `"3"` is no whole number) and
         # still take lists and mappings for what they are.
@@ -98,10 +100,23 @@ def problem_json_schema() -> dict[str, Any]:
         "pattern": f"^{_NAME.pattern}$",
         "description": "the name of a problem whose keys this one takes over where it has none",
     }
+    _add_known(schema)
     inheritable = [key for key in schema["required"] if key not in _OWN_KEYS]
     schema["required"] = ["name"]
     schema["anyOf"] = [{"required": ["extends"]}, {"required": inheritable}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _add_known(schema: dict[str, Any]) -> None:
+    """`kind: known`, which `expand_known` replaces before a problem is checked."""
+    known = KnownData.model_json_schema(ref_template="#/$defs/{model}")
+    known.pop("$defs")  # the others have them too
+    known["properties"]["name"]["enum"] = list(known_datasets())
+    schema["$defs"]["KnownData"] = known
+    parts = schema["$defs"]["SeveralData"]["properties"]["parts"]["items"]
+    for union in (schema["properties"]["data"], parts):
+        union["oneOf"].append({"$ref": "#/$defs/KnownData"})
+        union["discriminator"]["mapping"]["known"] = "#/$defs/KnownData"
 
 
 def expand_path(text: str, problem_file: Path) -> Path:
@@ -131,11 +146,6 @@ def expand_path(text: str, problem_file: Path) -> Path:
         raise InputError(f"{problem_file}: {text!r} is no path; write the path of a file")
     base = Path.cwd() if text.startswith("${") else problem_file.resolve().parent
     return Path(os.path.normpath(base / os.path.expanduser(expanded)))  # noqa: PTH111
-
-
-def is_local(text: str) -> bool:
-    """Whether `base_model.model` or `data.dataset` names a directory, not something on the hub."""
-    return text.startswith(("/", ".", "~", "${"))
 
 
 def expand_hub_id(text: str, problem_file: Path) -> str:
@@ -186,40 +196,6 @@ def check_name(name: object, place: str) -> None:
             f"{place}: {name!r} is no problem name; use lower-case letters, digits, - and _, "
             "a letter first, at most 64"
         )
-
-
-def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged, anything else is replaced; so is a mapping of another kind."""
-    merged = dict(parent)
-    for key, value in child.items():
-        old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and not _differ(old, value):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _differ(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """`kind: file` over `kind: world`: the old keys mean nothing under the new kind."""
-    return any(new.get(key, old.get(key)) != old.get(key) for key in ("kind", "layout"))
-
-
-def _anchored(document: YamlDocument, folder: Path) -> dict[str, Any]:
-    """The file's values; relative paths made absolute if they would be read from elsewhere."""
-    own_folder = document.path.resolve().parent
-    values = document.values
-    if own_folder == folder:
-        return values
-    for section, key in _PATH_KEYS:
-        part = values.get(str(section))
-        text = part.get(key) if isinstance(part, dict) else None
-        if not isinstance(text, str) or text.startswith(("/", "~", "${")):
-            continue
-        if key == "path" or is_local(text):
-            anchored = os.path.normpath(own_folder / text)
-            values = {**values, str(section): {**part, str(key): anchored}}  # pyright: ignore
-    return values
 
 
 if __name__ == "__main__":

@@ -372,7 +372,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any] | bytes, list[str]]] = {
     ),
     "unknown kind": (
         problem(data={"kind": "fil"}),
-        ["line", "data.kind", "one of world, file, hub, not 'fil'"],
+        ["line", "data.kind", "one of world, file, hub, several, known, not 'fil'"],
     ),
     "wrong type": (
         problem(training={"steps": "many"}),

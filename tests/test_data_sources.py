@@ -22,14 +22,18 @@ from panacea_lib.data import (
     source_fingerprint,
     split_of,
 )
-from panacea_lib.data.mapping import map_rows
-from panacea_lib.data.rows import RowPlace
+from panacea_lib.data.cells import Row, RowPlace
+from panacea_lib.data.mapping import map_parts
+from panacea_lib.data.pairing import Part
 from panacea_lib.data.split import split_prompts
 from panacea_lib.errors import InputError
+from panacea_lib.labelling.resolve import resolve_labels
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import PairColumns, ResponseColumns, Split
+from panacea_lib.problem_columns import Columns, PairColumns, ResponseColumns, mapped_dimensions
+from panacea_lib.problem_data import Split
 from panacea_lib.problem_files import load_problem
 from panacea_lib.records import (
+    AnnotationRecord,
     LabelRecord,
     PairRecord,
     PromptRecord,
@@ -108,6 +112,20 @@ def load(name: str, folder: Path, **data: Any) -> PreferenceData:
     return load_preference_data(problem, folder / "tiny.yaml")
 
 
+def labels_of(data: PreferenceData) -> list[LabelRecord]:
+    """The labels that the annotations come to, pair by pair in the order of the data."""
+    table = resolve_labels([to_table(data.annotations, AnnotationRecord)])
+    return from_table(table, LabelRecord)
+
+
+def map_rows(
+    rows: list[Row], columns: Columns, split: Split, where: str, keep_unlabelled: bool = False
+) -> PreferenceData:
+    """One part, all of whose dimensions are labelled by its columns alone."""
+    needed = [] if keep_unlabelled else mapped_dimensions(columns)
+    return map_parts([Part(rows, columns, where, "data")], split, keep_unlabelled, needed)
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
     data = load(name, tmp_path)
@@ -115,7 +133,7 @@ def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
     prompts = {prompt.prompt_id: prompt.text for prompt in data.prompts}
     found = [(prompts[p.prompt_id], texts[p.response_a], texts[p.response_b]) for p in data.pairs]
     assert found == [(r["prompt"], r["response_a"], r["response_b"]) for r in rows()]
-    labels = {(label.pair_id, label.dimension): label.label for label in data.labels}
+    labels = {(label.pair_id, label.dimension): label.label for label in labels_of(data)}
     for i, pair in enumerate(data.pairs):
         assert labels.get((pair.pair_id, "warm")) == (float(i % 3 > 1.5) if i % 2 else None)
         assert labels[pair.pair_id, "short"] == (0.5 if i % 2 else 0.0)
@@ -126,6 +144,8 @@ def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
         "identical_dropped": 0,
         "unlabelled_dropped": 0,
         "unpaired_dropped": 0,
+        "empty_dropped": 0,
+        "dialogues_dropped": 0,
         "prompts": 60,
         "responses": 120,
         "pairs": 60,
@@ -217,11 +237,11 @@ PAIRS = PairColumns(layout="pairs", id="id", labels={"warm": "warm", "short": "s
 WIDE = Split(validation=0.3, test=0.3)
 
 
-def numbered(values: list[dict[str, Any]]) -> list[tuple[RowPlace, dict[str, Any]]]:
+def numbered(values: list[dict[str, Any]]) -> list[Row]:
     return [(RowPlace("here", "row", i), row) for i, row in enumerate(values, start=1)]
 
 
-def padded(special: list[dict[str, Any]]) -> list[tuple[RowPlace, dict[str, Any]]]:
+def padded(special: list[dict[str, Any]]) -> list[Row]:
     """The special rows and thirty plain ones, so that the split has three sides."""
     plain = [
         {"id": f"plain {i}", "prompt": f"p {i}", "response_a": "x", "response_b": "y"}
@@ -253,13 +273,15 @@ def test_duplicates_swaps_and_opinions() -> None:
         "identical_dropped": 1,
         "unlabelled_dropped": 1,
         "unpaired_dropped": 0,
+        "empty_dropped": 0,
+        "dialogues_dropped": 0,
     }
     assert data.counts["pairs"] == 31 and data.counts["rows_read"] == 37
     q = prompt_id("q")
     ids = [response_id(q, "data", text) for text in ("good", "bad")]
     assert (data.pairs[0].response_a, data.pairs[0].response_b) == tuple(ids)
     assert data.pairs[0].pair_id == pair_id(ids[1], ids[0])
-    labels = {x.dimension: x.label for x in data.labels if x.pair_id == data.pairs[0].pair_id}
+    labels = {x.dimension: x.label for x in labels_of(data) if x.pair_id == data.pairs[0].pair_id}
     assert labels == {"warm": 0.5, "short": 1.0}
 
 
@@ -278,8 +300,8 @@ def test_consecutive_responses_become_pairs() -> None:
     data = map_rows(numbered(special + plain), columns, WIDE, "here")
     q = prompt_id("q")
     of_q = {p.pair_id for p in data.pairs if p.prompt_id == q}
-    found = [(x.dimension, x.label) for x in data.labels if x.pair_id in of_q]
-    assert found == [("warm", 1.0), ("warm", 0.5), ("short", 0.0), ("warm", 0.0)]
+    found = [(x.dimension, x.label) for x in labels_of(data) if x.pair_id in of_q]
+    assert found == [("short", 0.0), ("warm", 1.0), ("warm", 0.5), ("warm", 0.0)]
     assert data.counts["unpaired_dropped"] == 1 and data.counts["rows_read"] == 64
     unsorted = [{**row, "prompt": row["response"]} for row in plain]
     with pytest.raises(InputError, match="sort the rows by prompt"):
@@ -293,7 +315,7 @@ def test_preferred_words_and_probabilities() -> None:
     special = [pair(str(i), f"a{i}", f"b{i}", value) for i, value in enumerate(values)]
     plain = [(place, {**row, "warm": "a", "short": "b"}) for place, row in padded([])]
     data = map_rows([*numbered(special), *plain], columns, WIDE, "here")
-    found = [x.label for x in data.labels if x.dimension == "warm"]
+    found = [x.label for x in labels_of(data) if x.dimension == "warm"]
     assert found[:5] == [1.0, 0.0, 0.5, 0.25, 1.0]
     assert data.counts["unlabelled_dropped"] == 1
 
@@ -340,8 +362,8 @@ def test_records_are_consistent(drawn: list[tuple]) -> None:
     assert len(prompts) == len(data.prompts)
     assert len(responses) == len(data.responses)
     assert len(pairs) == len(data.pairs)
-    assert len({(x.pair_id, x.dimension) for x in data.labels}) == len(data.labels)
-    assert {x.pair_id for x in data.labels} == set(pairs)
+    assert len({(x.pair_id, x.dimension) for x in labels_of(data)}) == len(labels_of(data))
+    assert {x.pair_id for x in labels_of(data)} == set(pairs)
     for record in data.pairs:
         assert record.split == prompts[record.prompt_id].split
         assert responses[record.response_a].prompt_id == record.prompt_id
@@ -366,7 +388,7 @@ def test_records_survive_arrow_and_match_the_warehouse(tmp_path: Path) -> None:
         ("prompts", data.prompts, PromptRecord),
         ("responses", data.responses, ResponseRecord),
         ("pairs", data.pairs, PairRecord),
-        ("preference_labels", [*data.labels, failed], LabelRecord),
+        ("preference_labels", [*labels_of(data), failed], LabelRecord),
     ):
         assert from_table(to_table(records, record_class), record_class) == records
         assert to_table([], record_class).schema == arrow_schema(record_class)
@@ -384,7 +406,7 @@ def test_helpsteer2(monkeypatch) -> None:
     data = load_preference_data(problem, PROBLEMS / "helpsteer2-tiny.yaml")
     assert data.counts["rows_read"] == data.counts["pairs"] == 4738
     per_pair: dict[str, list[float | None]] = {}
-    for label in data.labels:
+    for label in labels_of(data):
         per_pair.setdefault(label.pair_id, []).append(label.label)
     share = sum(len(labels) > 1 for labels in per_pair.values()) / len(per_pair)
     conflicts = sum({0.0, 1.0} <= set(labels) for labels in per_pair.values()) / len(per_pair)

@@ -1,37 +1,29 @@
-"""One row of a file, checked: texts that are text, scores that are numbers, labels in [0, 1]."""
+"""One row of a file in each layout, read and checked."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from panacea_lib.errors import InputError
-from panacea_lib.problem_data import PairColumns, Preferred, ResponseColumns, ScorePair
+from panacea_lib.data.cells import RowPlace, Values, dig, identifier, number, show, text
+from panacea_lib.data.dialogues import last_turn, prompt_text, split_dialogue
+from panacea_lib.problem_columns import (
+    ChosenColumns,
+    Columns,
+    DemonstrationColumns,
+    LabelColumn,
+    PairColumns,
+    Preferred,
+    ResponseColumns,
+    ScorePair,
+    Strength,
+)
 
-Values = dict[str, Any]
-_LETTERS = {"a": 1.0, "b": 0.0, "tie": 0.5}
-
-
-@dataclass(frozen=True, slots=True)
-class RowPlace:
-    """Where a row stands: the file or data set, "line" or "row", and its number from 1."""
-
-    source: str
-    unit: str
-    number: int
-
-    def error(self, column: str, what: str, remedy: str) -> InputError:
-        """An error that names file, row, column, what is wrong and what to do."""
-        return InputError(
-            f"{self.source}, {self.unit} {self.number}, column {column!r}: {what}; {remedy}"
-        )
-
-
-Row = tuple[RowPlace, Values]
+_LETTERS = {"a": 1.0, "b": 0.0, "tie": 0.5, "unknown": None}
+_TRUTH = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A row of the layout "pairs"; a dimension that is not in `labels` is unknown."""
+    """Two responses and what one annotator says; a dimension not in `labels` is unknown."""
 
     place: RowPlace
     id: str | None
@@ -39,84 +31,160 @@ class PairRow:
     response_a: str
     response_b: str
     labels: dict[str, float]
+    annotator: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether a text is empty, which only `drop_empty` lets through."""
+        return not (self.prompt and self.response_a and self.response_b)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """A row of the layout "responses"; a dimension that is not in `scores` is unknown."""
+    """One response; a dimension that is not in `scores` is unknown."""
 
     place: RowPlace
     prompt: str
     response: str
     scores: dict[str, float]
 
+    @property
+    def empty(self) -> bool:
+        """Whether a text is empty, which only `drop_empty` lets through."""
+        return not (self.prompt and self.response)
 
-def text_columns(columns: PairColumns | ResponseColumns) -> list[str]:
+
+def text_columns(columns: Columns) -> list[str]:
     """The mapped columns that must hold text, as the problem writes them."""
-    if isinstance(columns, ResponseColumns):
-        return [columns.prompt, columns.response]
-    return [columns.prompt, columns.response_a, columns.response_b]
+    match columns:
+        case PairColumns():
+            return [columns.prompt, columns.response_a, columns.response_b]
+        case ChosenColumns():
+            prompt = [columns.prompt] if columns.prompt else []
+            return [*prompt, columns.chosen, columns.rejected]
+        case ResponseColumns():
+            response = [] if columns.completions else [columns.response]
+            return [columns.prompt, *response]
+        case DemonstrationColumns():
+            extra = [columns.input] if columns.input else []
+            return [columns.prompt, *extra, columns.response]
 
 
-def label_columns(columns: PairColumns | ResponseColumns) -> list[str]:
-    """The mapped columns that hold scores or labels, as the problem writes them."""
-    if isinstance(columns, ResponseColumns):
-        return list(columns.scores.values())
-    names: list[str] = []
-    for label in columns.labels.values():
-        match label:
-            case ScorePair():
-                names += [label.a, label.b]
-            case Preferred():
-                names.append(label.preferred)
-            case _:
-                names.append(label)
-    return names
+def label_columns(columns: Columns) -> list[str]:
+    """The mapped columns that hold scores, labels or lists, as the problem writes them."""
+    match columns:
+        case PairColumns():
+            return [name for label in columns.labels.values() for name in columns_of(label)]
+        case ResponseColumns():
+            if columns.completions:
+                return [columns.completions]
+            return list(columns.scores.values())
+        case ChosenColumns() | DemonstrationColumns():
+            return []
 
 
-def mapped_columns(columns: PairColumns | ResponseColumns) -> list[str]:
+def mapped_columns(columns: Columns) -> list[str]:
     """Every column of the mapping, as the problem writes them."""
-    own_id = [columns.id] if isinstance(columns, PairColumns) and columns.id else []
-    return list(dict.fromkeys([*own_id, *text_columns(columns), *label_columns(columns)]))
+    extra = [columns.id, columns.annotator] if isinstance(columns, PairColumns) else []
+    own = [name for name in extra if name]
+    return list(dict.fromkeys([*own, *text_columns(columns), *label_columns(columns)]))
+
+
+def columns_of(label: LabelColumn) -> list[str]:
+    """The columns that one label is read from."""
+    match label:
+        case ScorePair():
+            return [label.a, label.b]
+        case Preferred():
+            return [label.preferred]
+        case Strength():
+            return [label.strength]
+        case _:
+            return [label]
 
 
 def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> PairRow:
     """Check one row of the layout "pairs"; InputError names the row and the column."""
     labels: dict[str, float] = {}
     for dimension, label in columns.labels.items():
-        match label:
-            case Preferred():
-                found = _preferred(values, label.preferred, place)
-            case ScorePair():
-                scores = [_number(_dig(values, c, place), c, place) for c in (label.a, label.b)]
-                found = _label(scores[0], scores[1])
-            case _:
-                found = _label_of_list(values, label, place)
+        found = _label(values, label, place)
         if found is not None:
             labels[dimension] = found
+    drop = columns.drop_empty
+    names = {"id": columns.id, "annotator": columns.annotator}
+    known = {
+        key: identifier(dig(values, name, place), name, place, key)
+        for key, name in names.items()
+        if name
+    }
     return PairRow(
         place=place,
-        id=_identifier(values, columns.id, place) if columns.id else None,
-        prompt=_text(values, columns.prompt, place),
-        response_a=_text(values, columns.response_a, place),
-        response_b=_text(values, columns.response_b, place),
+        id=known.get("id"),
+        prompt=prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop),
+        response_a=text(dig(values, columns.response_a, place), columns.response_a, place, drop),
+        response_b=text(dig(values, columns.response_b, place), columns.response_b, place, drop),
         labels=labels,
+        annotator=known.get("annotator"),
     )
 
 
-def read_response_row(values: Values, columns: ResponseColumns, place: RowPlace) -> ResponseRow:
-    """Check one row of the layout "responses"; InputError names the row and the column."""
-    scores = {
-        dimension: score
-        for dimension, column in columns.scores.items()
-        if (score := _number(_dig(values, column, place), column, place)) is not None
-    }
-    return ResponseRow(
-        place=place,
-        prompt=_text(values, columns.prompt, place),
-        response=_text(values, columns.response, place),
-        scores=scores,
-    )
+def read_chosen_row(values: Values, columns: ChosenColumns, place: RowPlace) -> PairRow | None:
+    """Check one row of the layout "chosen"; response a is the chosen one.
+
+    None where two whole dialogues part before their last answers, or end with the user's turn.
+    """
+    drop = columns.drop_empty
+    chosen, rejected = (dig(values, name, place) for name in (columns.chosen, columns.rejected))
+    if columns.prompt:
+        prompt = prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop)
+        a = last_turn(chosen, columns.chosen, place, drop)
+        b = last_turn(rejected, columns.rejected, place, drop)
+    else:
+        one = split_dialogue(chosen, columns.chosen, place, drop)
+        other = split_dialogue(rejected, columns.rejected, place, drop)
+        if one is None or other is None or one[0] != other[0]:
+            return None
+        (prompt, a), b = one, other[1]
+    return PairRow(place, None, prompt, a, b, {columns.dimension: 1.0})
+
+
+def read_response_rows(
+    values: Values, columns: ResponseColumns, place: RowPlace
+) -> list[ResponseRow]:
+    """Check one row of the layout "responses": one response, or all of a list of them."""
+    drop = columns.drop_empty
+    prompt = prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop)
+    entries, prefix = [values], ""
+    if columns.completions:
+        entries, prefix = dig(values, columns.completions, place), f"{columns.completions}."
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            raise place.error(
+                columns.completions, f"holds {show(entries)}", "write a list of objects"
+            )
+    rows = []
+    for entry in entries:
+        scores: dict[str, float] = {}
+        for dimension, column in columns.scores.items():
+            score = _score(dig(entry, column, place), columns.unknown, prefix + column, place)
+            if score is not None:
+                scores[dimension] = score
+        response = dig(entry, columns.response, place)
+        answer = text(response, prefix + columns.response, place, drop)
+        rows.append(ResponseRow(place, prompt, answer, scores))
+    return rows
+
+
+def read_demonstration_row(
+    values: Values, columns: DemonstrationColumns, place: RowPlace
+) -> ResponseRow:
+    """Check one row of the layout "demonstrations"; it shows `columns.dimension`."""
+    drop = columns.drop_empty
+    prompt = prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop)
+    if columns.input:
+        extra = text(dig(values, columns.input, place), columns.input, place, may_be_empty=True)
+        prompt = f"{prompt}\n\n{extra}" if extra and prompt else prompt
+    response = text(dig(values, columns.response, place), columns.response, place, drop)
+    return ResponseRow(place, prompt, response, {columns.dimension: 1.0})
 
 
 def compare(score_a: float, score_b: float) -> float:
@@ -124,108 +192,87 @@ def compare(score_a: float, score_b: float) -> float:
     return 0.5 if score_a == score_b else float(score_a > score_b)
 
 
-def _label(score_a: float | None, score_b: float | None) -> float | None:
-    return None if score_a is None or score_b is None else compare(score_a, score_b)
+def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | None:
+    """P(a preferred over b) by one of the four forms; None is unknown."""
+    match label:
+        case Preferred():
+            return _preferred(dig(values, label.preferred, place), label, place)
+        case Strength():
+            return _strength(dig(values, label.strength, place), label, place)
+        case ScorePair():
+            scores = [number(dig(values, c, place), c, place) for c in (label.a, label.b)]
+        case _:
+            found = dig(values, label, place)
+            if found is None:
+                return None
+            if not isinstance(found, list | tuple) or len(found) != 2:
+                raise place.error(
+                    label,
+                    f"holds {show(found)}",
+                    "write [score of a, score of b], or null if unknown",
+                )
+            scores = [number(score, label, place) for score in found]
+    a, b = scores
+    return None if a is None or b is None else compare(a, b)
 
 
-def _label_of_list(values: Values, column: str, place: RowPlace) -> float | None:
-    scores = _dig(values, column, place)
-    if scores is None:
-        return None
-    if not isinstance(scores, list | tuple) or len(scores) != 2:
-        raise place.error(
-            column, f"holds {_show(scores)}", "write [score of a, score of b], or null if unknown"
-        )
-    return _label(*(_number(score, column, place) for score in scores))
-
-
-def _preferred(values: Values, column: str, place: RowPlace) -> float | None:
-    value = _dig(values, column, place)
-    if isinstance(value, str):
-        if value in _LETTERS:
-            return _LETTERS[value]
-        raise place.error(
-            column, f"holds {_show(value)}", 'write "a", "b", "tie" or a number from 0 to 1'
-        )
-    number = _number(value, column, place)
-    if number is not None and not 0 <= number <= 1:
-        raise place.error(
-            column, f"{number} is no probability", "write P(a preferred over b), from 0 to 1"
-        )
-    return number
-
-
-def _number(value: Any, column: str, place: RowPlace) -> float | None:
+def _preferred(value: Any, label: Preferred, place: RowPlace) -> float | None:
+    column = label.preferred
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise place.error(
-            column, f"{_show(value)} is not a number", "write a number, or null if unknown"
-        )
-    # A whole number can be too long for a float; it is as infinite to us.
-    if (isinstance(value, int) and abs(value) > 2**63) or not math.isfinite(value):
-        raise place.error(
-            column, f"{_show(value)} is not a finite number", "write a number, or null if unknown"
-        )
-    return float(value)
-
-
-def _text(values: Values, column: str, place: RowPlace) -> str:
-    value = _dig(values, column, place)
-    if not isinstance(value, str):
-        raise place.error(column, f"holds {_show(value)}, not text", "write text or drop the row")
-    if not value.strip():
-        raise place.error(column, "the text is empty", "write text or drop the row")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
+    if label.values is not None:
+        word = _word(value)
+        if word not in label.values:
             raise place.error(
                 column,
-                f"character {error.start + 1} is half of a surrogate pair",
-                "write valid Unicode",
-            ) from error
-    return value
-
-
-def _identifier(values: Values, column: str, place: RowPlace) -> str:
-    value = _dig(values, column, place)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise place.error(
-            column, f"{_show(value)} is no id", "give every row an id or drop data.columns.id"
-        )
-    return str(value)
-
-
-def _dig(values: Values, column: str, place: RowPlace) -> Any:
-    """The value of a column, or of a dotted path into nested fields.
-
-    The column itself must be in every row: a misspelt one would else read as "unknown". Below
-    it an absent field is None.
-    """
-    if column in values:
-        return values[column]
-    head, *rest = column.split(".")
-    if head not in values:
-        raise place.error(
-            head,
-            f"the row has no such column (it has {', '.join(map(repr, values)) or 'none'})",
-            "add it (null where unknown) or mend data.columns in the problem",
-        )
-    value = values[head]
-    for depth, part in enumerate(rest, start=1):
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            raise place.error(
-                ".".join([head, *rest[: depth - 1]]),
-                f"holds {_show(value)}, which has no field {part!r}",
-                "nest the fields or mend data.columns in the problem",
+                f"holds {show(value)}",
+                f"write one of {', '.join(map(repr, label.values))}, or add it to the column's "
+                "`values` in the problem",
             )
-        value = value.get(part)
-    return value
+        return _LETTERS[label.values[word]]
+    if isinstance(value, str):
+        if value in ("a", "b", "tie"):
+            return _LETTERS[value]
+        raise place.error(
+            column, f"holds {show(value)}", 'write "a", "b", "tie" or a number from 0 to 1'
+        )
+    found = number(value, column, place)
+    if found is not None and not 0 <= found <= 1:
+        raise place.error(
+            column, f"{found} is no probability", "write P(a preferred over b), from 0 to 1"
+        )
+    return found
 
 
-def _show(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+def _strength(value: Any, label: Strength, place: RowPlace) -> float | None:
+    found = number(value, label.strength, place)
+    if found is None:
+        return None
+    if abs(found) > label.scale:
+        raise place.error(
+            label.strength,
+            f"{found:g} lies beyond the scale {label.scale:g}",
+            "mend the value, or the column's `scale` in the problem",
+        )
+    return (1 + found / label.scale * (1 if label.positive == "a" else -1)) / 2
+
+
+def _score(value: Any, unknown: list[str], column: str, place: RowPlace) -> float | None:
+    """A response's score: a number, a truth value (true is better), or a word for unknown."""
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        if value.strip() in unknown:
+            return None
+        if value.strip().lower() in _TRUTH:
+            return _TRUTH[value.strip().lower()]
+    return number(value, column, place)
+
+
+def _word(value: Any) -> str:
+    """How a cell's value is written among `values`: 1 and 1.0 (of a CSV file) are "1"."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panacea_lib.data.rows import Row, RowPlace, Values, label_columns, mapped_columns
+from panacea_lib.data.cells import Row, RowPlace, Values
+from panacea_lib.data.rows import label_columns, mapped_columns
 from panacea_lib.data.text_files import check_text, csv_shape
 from panacea_lib.errors import InputError
 from panacea_lib.problem_data import FileData, HubData
@@ -55,7 +56,8 @@ def source_name(data: FileData | HubData, problem_file: Path) -> str:
     """What errors call the data: the file's path, or the data set's id."""
     if isinstance(data, FileData):
         return str(expand_path(data.path, problem_file))
-    return f"{data.dataset} ({data.hub_split})"
+    folder = f", {data.data_dir}" if data.data_dir else ""
+    return f"{data.dataset}{folder} ({data.hub_split})"
 
 
 def read_rows(data: FileData | HubData, problem_file: Path) -> Iterator[Row]:
@@ -172,6 +174,7 @@ def _read_hub(data: HubData, problem_file: Path) -> Iterator[Row]:
             dataset = load_dataset(
                 location,
                 name=data.subset,
+                data_dir=data.data_dir,
                 split=data.hub_split,
                 revision=None if is_local(data.dataset) else data.revision,
                 # A directory may change; what comes from the hub stays in the user's own cache.
@@ -180,7 +183,7 @@ def _read_hub(data: HubData, problem_file: Path) -> Iterator[Row]:
         except Exception as error:  # the hub, its network and every format raise their own kinds
             raise InputError(
                 f"{name}: cannot be loaded ({_first_line(error)}); check data.dataset, revision, "
-                "subset and hub_split, and the network"
+                "subset, data_dir and hub_split, and the network"
             ) from error
         columns = _check_columns(name, dataset.column_names, data)
         for number, values in enumerate(_iterate(dataset.select_columns(columns), name), start=1):

@@ -31,8 +31,8 @@ def agreement(annotations: Iterable[pa.Table]) -> list[AgreementRecord]:
     b, by the side of 0.5 that its label is on. "alpha" is Krippendorff's for interval data, as a
     tie lies half way between a and b; that of one annotator takes him for one coder and the
     majority of all others for the second. It is 1 for perfect agreement and 0 for what chance would
-    give, and undefined where no pair is shared, or all verdicts are alike. "majority" is the share of
-    pairs on which an annotator took the side, a or b, that more of the others took; where those
+    give, and undefined where no pair is shared, or all verdicts are alike. "majority" is the share
+    of pairs on which an annotator took the side, a or b, that more of the others took; where those
     are evenly split, a pair is left out. One who was asked twice has one opinion, the mean; one
     that failed is none.
     """

@@ -12,7 +12,7 @@ import yaml
 
 from panacea_lib.evaluation.choose import Estimate, FrontPoint
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import HubData, WorldData
+from panacea_lib.problem_data import FileData, HubData, WorldData, license_of, parts_of
 from panacea_lib.problem_files import is_local
 from panacea_lib.problem_models import PretrainedModel
 from panacea_lib.report.card_code import adapter_code, policy_code
@@ -100,10 +100,12 @@ def _front_matter(problem: Problem, method: str, frozen_at: Mapping[str, float] 
     if isinstance(base, PretrainedModel) and not is_local(base.model):
         values["base_model"] = base.model
     # Where the two differ, which one an adapter falls under is not for a program to say.
-    if base.license and base.license == data.license:
+    if base.license and base.license == license_of(data):
         values["license"] = base.license
-    if isinstance(data, HubData) and not is_local(data.dataset):
-        values["datasets"] = [data.dataset]
+    parts = [] if isinstance(data, WorldData) else parts_of(data)
+    published = [p.dataset for p in parts if isinstance(p, HubData) and not is_local(p.dataset)]
+    if published:
+        values["datasets"] = list(dict.fromkeys(published))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -261,18 +263,25 @@ def _licences(problem: Problem) -> str:
         model = "a small Llama, trained from scratch on the problem's own text"
     elif is_local(model):
         model = "a local model"  # where it lies is nobody's business
-    names = {"world": "this project's synthetic world", "file": "a local file"}
-    source = names.get(data.kind, "")
-    if isinstance(data, HubData):
-        source = "a local data set" if is_local(data.dataset) else data.dataset
     unknown = "not stated in the problem file"
-    rows = [
-        ["base model", model, base.license or unknown],
-        ["data", source, data.license or unknown],
-    ]
+    rows = [["base model", model, base.license or unknown]]
+    if isinstance(data, WorldData):
+        rows.append(["data", "this project's synthetic world", data.license or unknown])
+    else:
+        rows += [
+            ["data", _source(part), part.license or data.license or unknown]
+            for part in parts_of(data)
+        ]
     return "As the problem file states them; an adapter is made of both.\n\n" + _table(
         ["", "what", "licence"], rows
     )
+
+
+def _source(part: FileData | HubData) -> str:
+    """What a data set is, without where it lies on this machine."""
+    if isinstance(part, FileData):
+        return f"a local file ({part.name})" if part.name else "a local file"
+    return "a local data set" if is_local(part.dataset) else part.dataset
 
 
 def _estimate(estimate: Estimate) -> str:

@@ -130,7 +130,7 @@ def responses(
     return run.result([outcome], {"samples of the base model": dg.MetadataValue.md(shown)})
 
 
-def _prompts_and_counts(run: StageRun) -> tuple[list[PromptRecord], dict[str, int]]:
+def _prompts_and_counts(run: StageRun) -> tuple[list[PromptRecord], dict[str, Any]]:
     data = run.problem.data
     if isinstance(data, WorldData):
         from panacea_lib.world.data import world_prompts
@@ -138,7 +138,7 @@ def _prompts_and_counts(run: StageRun) -> tuple[list[PromptRecord], dict[str, in
         records = world_prompts(data, run.plan.seed)
         return records, {"prompts": len(records)}
     found = load_preference_data(run.problem, run.problem_file)
-    return found.prompts, found.counts
+    return found.prompts, {**found.counts, **found.part_counts}
 
 
 def _dimensions(run: StageRun) -> pa.Table:

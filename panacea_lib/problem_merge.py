@@ -1,0 +1,63 @@
+"""What a problem takes over from another: mappings merged, paths kept where they were written."""
+
+import os
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from panacea_lib.problem_yaml import YamlDocument
+
+# Told by these, a mapping of another kind takes over nothing of the old one.
+_KINDS = ("kind", "layout")
+
+
+def merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged, anything else is replaced; so is a mapping of another kind."""
+    merged = dict(parent)
+    for key, value in child.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not _differ(old, value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def anchored(document: YamlDocument, folder: Path) -> dict[str, Any]:
+    """The file's values; relative paths made absolute if they would be read from elsewhere."""
+    own_folder = document.path.resolve().parent
+    if own_folder == folder:
+        return document.values
+    values = deepcopy(document.values)
+    for section, key in _paths(values):
+        text = section.get(key)
+        if not isinstance(text, str) or text.startswith(("/", "~", "${")):
+            continue
+        if key == "path" or is_local(text):
+            section[key] = os.path.normpath(own_folder / text)
+    return values
+
+
+def is_local(text: str) -> bool:
+    """Whether `base_model.model` or `data.dataset` names a directory, not something on the hub."""
+    return text.startswith(("/", ".", "~", "${"))
+
+
+def _paths(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where a path may stand: (a section, its key)."""
+    data, base = values.get("data"), values.get("base_model")
+    if isinstance(base, dict):
+        yield base, "model"
+    if isinstance(data, dict):
+        parts = data.get("parts")
+        for section in (data, *(parts if isinstance(parts, list) else [])):
+            if isinstance(section, dict):
+                yield section, "path"
+                yield section, "dataset"
+
+
+def _differ(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """`kind: file` over `kind: world`: the old keys mean nothing under the new kind."""
+    kinds = (*_KINDS, "name") if old.get("kind") == "known" else _KINDS
+    return any(new.get(key, old.get(key)) != old.get(key) for key in kinds)
