@@ -20,6 +20,7 @@ from orchestration.environment import (
     go_offline,
     share_cores,
 )
+from orchestration.people import app as people
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.problem import Problem
@@ -48,6 +49,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(people, name="people")
 _FAILURES = (MissingUpstreamError, WarehouseBusyError, SchemaVersionError, DamagedArtifactError)
 
 
