@@ -21,6 +21,7 @@ from orchestration.environment import (
     share_cores,
 )
 from orchestration.label import label
+from orchestration.people import app as people
 from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.errors import InputError, MissingUpstreamError
@@ -49,6 +50,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(people, name="people")
 _FAILURES = (MissingUpstreamError, WarehouseBusyError, SchemaVersionError, DamagedArtifactError)
 
 

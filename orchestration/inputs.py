@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestration.pair_texts import PAIR_TEXTS
 from orchestration.upstream import Upstream
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
 from panacea_lib.rewards.scale import RewardScale
@@ -13,17 +14,6 @@ from panacea_lib.rewards.scale import RewardScale
 if TYPE_CHECKING:
     from panacea_lib.rewards.judge import ModelRewards
 
-_PAIR_TEXTS = """
-select pairs.pair_id, pairs.split, prompts.text as prompt,
-    a.text as response_a, b.text as response_b,
-    pairs.response_a as id_a, pairs.response_b as id_b
-from facts.pairs
-join facts.prompts on prompts.key = $prompts and prompts.prompt_id = pairs.prompt_id
-join facts.responses a on a.key = $responses and a.response_id = pairs.response_a
-join facts.responses b on b.key = $responses and b.response_id = pairs.response_b
-where pairs.key = $pairs
-order by pairs.rowid
-"""
 _RESPONSE_TEXTS = """
 select responses.response_id, responses.prompt_id, responses.source, prompts.text as prompt,
     responses.text
@@ -52,7 +42,7 @@ def pair_records(run: Upstream) -> list[PairRecord]:
 def pair_texts(run: Upstream) -> pa.Table:
     """Pairs with their texts: pair_id, split, prompt, response_a, response_b, id_a, id_b."""
     stages = ("prompts", "responses", "pairs")
-    return run.warehouse.read(_PAIR_TEXTS, {stage: run.made(stage) for stage in stages})
+    return run.warehouse.read(PAIR_TEXTS, {stage: run.made(stage) for stage in stages})
 
 
 def response_texts(run: Upstream) -> pa.Table:
