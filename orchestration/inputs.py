@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from orchestration.pair_texts import PAIR_TEXTS
 from orchestration.upstream import Upstream
+from panacea_lib.data import load_preference_data
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
 from panacea_lib.rewards.scale import RewardScale
 
@@ -98,6 +99,18 @@ def training_table(run: Upstream, with_rewards: bool) -> pa.Table:
             "reward_delta": pa.array(list(delta), pa.list_(pa.float64())),
         }
     )
+
+
+def demonstration_table(run: Upstream) -> pa.Table:
+    """The training side's demonstrations, for supervised fine-tuning: prompt, response, dimension.
+
+    They are read from the data again, as the base model's corpus is; the keys of the labels hold
+    what the data is.
+    """
+    found = load_preference_data(run.problem, run.problem_file).demonstrations
+    rows = [(d.prompt, d.response, d.dimension) for d in found if d.split == "train"]
+    columns = zip(*rows, strict=True) if rows else ([], [], [])
+    return pa.table(dict(zip(("prompt", "response", "dimension"), map(list, columns), strict=True)))
 
 
 def proxy_scale(run: Upstream) -> RewardScale:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data_rows import WIDE, labels_of, map_rows, numbered, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,18 +23,14 @@ from panacea_lib.data import (
     source_fingerprint,
     split_of,
 )
-from panacea_lib.data.cells import Row, RowPlace
-from panacea_lib.data.mapping import map_parts
-from panacea_lib.data.pairing import Part
+from panacea_lib.data.cells import Row
 from panacea_lib.data.split import split_prompts
 from panacea_lib.errors import InputError
-from panacea_lib.labelling.resolve import resolve_labels
 from panacea_lib.problem import Problem
-from panacea_lib.problem_columns import Columns, PairColumns, ResponseColumns, mapped_dimensions
+from panacea_lib.problem_columns import PairColumns, ResponseColumns
 from panacea_lib.problem_data import Split
 from panacea_lib.problem_files import load_problem
 from panacea_lib.records import (
-    AnnotationRecord,
     LabelRecord,
     PairRecord,
     PromptRecord,
@@ -112,20 +109,6 @@ def load(name: str, folder: Path, **data: Any) -> PreferenceData:
     return load_preference_data(problem, folder / "tiny.yaml")
 
 
-def labels_of(data: PreferenceData) -> list[LabelRecord]:
-    """The labels that the annotations come to, pair by pair in the order of the data."""
-    table = resolve_labels([to_table(data.annotations, AnnotationRecord)])
-    return from_table(table, LabelRecord)
-
-
-def map_rows(
-    rows: list[Row], columns: Columns, split: Split, where: str, keep_unlabelled: bool = False
-) -> PreferenceData:
-    """One part, all of whose dimensions are labelled by its columns alone."""
-    needed = [] if keep_unlabelled else mapped_dimensions(columns)
-    return map_parts([Part(rows, columns, where, "data")], split, keep_unlabelled, needed)
-
-
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
     data = load(name, tmp_path)
@@ -134,9 +117,9 @@ def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
     found = [(prompts[p.prompt_id], texts[p.response_a], texts[p.response_b]) for p in data.pairs]
     assert found == [(r["prompt"], r["response_a"], r["response_b"]) for r in rows()]
     labels = {(label.pair_id, label.dimension): label.label for label in labels_of(data)}
-    for i, pair in enumerate(data.pairs):
-        assert labels.get((pair.pair_id, "warm")) == (float(i % 3 > 1.5) if i % 2 else None)
-        assert labels[pair.pair_id, "short"] == (0.5 if i % 2 else 0.0)
+    for i, record in enumerate(data.pairs):
+        assert labels.get((record.pair_id, "warm")) == (float(i % 3 > 1.5) if i % 2 else None)
+        assert labels[record.pair_id, "short"] == (0.5 if i % 2 else 0.0)
     assert data.counts == {
         "rows_read": 60,
         "duplicates_dropped": 0,
@@ -234,11 +217,6 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 
 
 PAIRS = PairColumns(layout="pairs", id="id", labels={"warm": "warm", "short": "short"})
-WIDE = Split(validation=0.3, test=0.3)
-
-
-def numbered(values: list[dict[str, Any]]) -> list[Row]:
-    return [(RowPlace("here", "row", i), row) for i, row in enumerate(values, start=1)]
 
 
 def padded(special: list[dict[str, Any]]) -> list[Row]:
@@ -249,11 +227,6 @@ def padded(special: list[dict[str, Any]]) -> list[Row]:
     ]
     labels = {"warm": [1, 0], "short": [0, 1]}
     return numbered([*special, *({**row, **labels} for row in plain)])
-
-
-def pair(own_id: str, a: str, b: str, warm: Any, short: Any = None) -> dict[str, Any]:
-    row = {"id": own_id, "prompt": "q", "response_a": a, "response_b": b}
-    return {**row, "warm": warm, "short": short}
 
 
 def test_duplicates_swaps_and_opinions() -> None:

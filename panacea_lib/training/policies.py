@@ -49,9 +49,10 @@ def train_policy(
     """Train `method` on `pairs` and leave the finished adapters in `folder`.
 
     pairs: a table with prompt, response_a, response_b, label (list of m, NaN unknown) and
-    reward_delta (list of m); rewards: who judges the answers that RLOO samples. `checkpoints` is
-    the working folder: a run that died goes on there, and adapters that were finished are not
-    trained again. ValueError for an unknown method.
+    reward_delta (list of m), for sft also one with prompt, response and dimension; rewards: who
+    judges the answers that RLOO samples. `checkpoints` is the working folder: a run that died goes
+    on there, and adapters that were finished are not trained again. ValueError for an unknown
+    method.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
     parquet.write_table(pairs, checkpoints / "pairs.parquet")

@@ -10,7 +10,7 @@ from orchestration.curves import curves_table, last_values
 from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
-from orchestration.inputs import reward_source, training_table
+from orchestration.inputs import demonstration_table, reward_source, training_table
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
@@ -73,11 +73,12 @@ def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> M
     from panacea_lib.training import train_policy
 
     rewarded = needs_rewards(run.problem, method)
+    shown = run.problem.demonstrated and run.problem.training_of(method).method == "sft"
     result = train_policy(
         run.problem,
         method,
         run.artifact("base_model"),
-        training_table(run, with_rewards=rewarded),
+        demonstration_table(run) if shown else training_table(run, with_rewards=rewarded),
         folder,
         checkpoints,
         run.plan.seed,
