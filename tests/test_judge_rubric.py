@@ -122,7 +122,9 @@ def test_both_orders_are_asked_and_no_two_questions_share_a_key(tmp_path):
     moved = make_job(tmp_path, "http://elsewhere/v1", [("p", "a", "b")], timeout=1.0, attempts=1)
     assert [r.key for r in Questions(moved).of(Pair("p9", "p", "a", "b"))] == keys[:2]
     first, second = Questions(jobs[0]).of(Pair("p0", "p", "aa", "b"))
-    shown = [texts_of({"messages": [{"content": r.text}]}) for r in (first, second)]
+    asked = [Questions(jobs[0]).message(request) for request in (first, second)]
+    assert list(map(len, asked)) == list(map(Questions(jobs[0]).length, (first, second)))
+    shown = [texts_of({"messages": [{"content": message}]}) for message in asked]
     assert [s["FIRST RESPONSE"] for s in shown] == ["aa", "b"]
 
 

@@ -68,7 +68,7 @@ def count_needed(job: JudgeJob, cache: JudgeCache, stopped: Callable[[], bool]) 
             needed.requests += 1
             if not cache.is_settled(request.key, job.run):
                 needed.uncached += 1
-                needed.input_tokens += about_tokens(request.text)
+                needed.input_tokens += about_tokens(questions.length(request))
     return needed
 
 
@@ -86,6 +86,7 @@ class Asking:
         self._job, self._cache, self._key = job, cache, key
         self._stopped, self._report = stopped, report
         self.progress = Progress()
+        self._questions = Questions(job)
         self._given_up: JudgeError | None = None
         self._in_vain = 0
         self._asked: set[str] = set()  # in flight now
@@ -117,7 +118,9 @@ class Asking:
         judge = self._job.judge
         connector = aiohttp.TCPConnector(limit=judge.in_flight)
         timeout = aiohttp.ClientTimeout(total=judge.timeout)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
             self._client = JudgeClient(session, self._job, self._key, self._is_over, self._pause)
             requests = self._requests()
             reporting = asyncio.create_task(self._keep_reporting())
@@ -132,9 +135,9 @@ class Asking:
 
     def _requests(self) -> Iterator[Request | None]:
         """What is to be asked, in order; now and then None: let others have a turn."""
-        questions, passed = Questions(self._job), 0
+        passed = 0
         for pair in read_pairs(self._job.pairs):
-            for request in questions.of(pair):
+            for request in self._questions.of(pair):
                 settled = self._cache.is_settled(request.key, self._job.run)
                 if settled or request.key in self._asked:
                     passed += 1
@@ -155,7 +158,7 @@ class Asking:
     async def _settle(self, request: Request) -> None:
         self._asked.add(request.key)
         try:
-            answer = await self._client.ask(request)
+            answer = await self._client.ask(request.key, self._questions.message(request))
         except StoppedError:
             return
         except JudgeError as error:

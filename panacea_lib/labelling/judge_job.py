@@ -53,22 +53,28 @@ class Pair(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One message to the judge. key: 32 hexadecimal digits of all that its answer follows from."""
+    """One question to the judge. key: 32 hexadecimal digits of all that its answer follows from;
+    responses: the two in the order in which they are shown, or the one."""
 
     key: str
-    text: str
+    prompt: str
+    responses: tuple[str, ...]
 
 
 class Questions:
-    """The two requests of every pair of a job."""
+    """The two requests of every pair of a job, and what they say to the judge."""
 
     def __init__(self, job: JudgeJob) -> None:
         self._rubric = job.rubric
         self._words = (job.dimension, job.description)
         judge = job.judge
+        # With the texts this is all that a message is made of, and how the model is to answer.
         # Not the endpoint: a model keeps its name when its server moves, and its answers.
-        asked = [job.rubric.fingerprint, judge.model, judge.answer_format, judge.max_answer_tokens]
+        asked = [job.rubric.fingerprint, self._words]
+        asked += [judge.model, judge.answer_format, judge.max_answer_tokens]
         self._asked = hashlib.sha256(json.dumps(asked).encode())
+        bare = ("",) * (2 if job.rubric.mode == "pair" else 1)
+        self._frame = len(job.rubric.render("", bare, self._words))
 
     def of(self, pair: Pair) -> tuple[Request, Request]:
         """Mode pair: with a shown first, then with b; mode response: on a, then on b."""
@@ -77,11 +83,21 @@ class Questions:
             return self._request(pair.prompt, a, b), self._request(pair.prompt, b, a)
         return self._request(pair.prompt, a), self._request(pair.prompt, b)
 
+    def message(self, request: Request) -> str:
+        """What the judge reads."""
+        return self._rubric.render(request.prompt, request.responses, self._words)
+
+    def length(self, request: Request) -> int:
+        """The characters of the message, not made."""
+        return self._frame + len(request.prompt) + sum(map(len, request.responses))
+
     def _request(self, prompt: str, *responses: str) -> Request:
-        text = self._rubric.render(prompt, responses, self._words)
         digest = self._asked.copy()
-        digest.update(text.encode())
-        return Request(digest.hexdigest()[:32], text)
+        for text in (prompt, *responses):
+            raw = text.encode()
+            digest.update(b"%d:" % len(raw))  # lengths, so that ("ab", "c") is not ("a", "bc")
+            digest.update(raw)
+        return Request(digest.hexdigest()[:32], prompt, responses)
 
 
 def read_pairs(path: Path) -> Iterator[Pair]:
