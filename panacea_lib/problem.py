@@ -165,7 +165,13 @@ class Problem(Strict):
                         "name; add them there or delete the mapping"
                     )
                 known |= mapped
-        asked = [n for n in names if any(s.kind == "data" for s in self.label_sources(n))]
+        # Whoever labels them, the embedded world's evaluation knows their true rewards.
+        everything = isinstance(self.data, WorldData)
+        asked = [
+            name
+            for name in names
+            if everything or any(s.kind == "data" for s in self.label_sources(name))
+        ]
         if unknown := [name for name in asked if name not in known]:
             raise ValueError(
                 f"dimensions: unknown {unknown}; {what} {sorted(known)}; others need a "

@@ -18,13 +18,13 @@ dimensions:
     description: does what was asked
   - name: harmlessness
     description: does no harm
-  - name: brevity
+  - name: conciseness
     description: says it shortly
 data: {{kind: world, pairs: 60}}
 labels:
   helpfulness: [{{kind: data}}, {{kind: judge, judge: local, overlap: 7}}]
   harmlessness: [{{kind: judge, judge: local, limit: 20}}]
-  brevity: [{{kind: conciseness, tokens: 8}}, {{kind: length, unit: characters}}]
+  conciseness: [{{kind: conciseness, tokens: 8}}, {{kind: length, unit: characters}}]
 judges:
   local: {{endpoint: "{endpoint}", model: honest, price: {{input: 1.0, output: 2.0}}}}
 """
@@ -80,8 +80,8 @@ def test_every_source_labels_and_nothing_is_asked_twice(chain, gateway, problems
         ("helpfulness", "world", "3 simulated"): 60,
         ("helpfulness", "judge", "local"): 7,
         ("harmlessness", "judge", "local"): 20,
-        ("brevity", "rule", "conciseness"): 60,
-        ("brevity", "rule", "length"): 60,
+        ("conciseness", "rule", "conciseness"): 60,
+        ("conciseness", "rule", "length"): 60,
     }
     quality = {
         row["dimension"]: row for row in ask("from label_quality where problem = 'labelled'")
@@ -89,7 +89,7 @@ def test_every_source_labels_and_nothing_is_asked_twice(chain, gateway, problems
     assert {name: row["labels"] for name, row in quality.items()} == {
         "helpfulness": 60,
         "harmlessness": 20,
-        "brevity": 60,
+        "conciseness": 60,
     }
     assert quality["helpfulness"]["sources"] == {"world": 60}
     bias = ask("from position_bias where problem = 'labelled'")
