@@ -6,6 +6,7 @@ not followed, and it is taken out of everything that a server says.
 
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable
 from email.utils import parsedate_to_datetime
 from time import time
@@ -33,6 +34,7 @@ LONGEST_WAIT = 60.0
 
 _SHOWN = 300
 _LONGEST_BODY = 2**20
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _ABOUT_ONE_TEXT = (400, 413, 422)
 _BACKOFF = wait_exponential(multiplier=0.5, exp_base=3, max=LONGEST_WAIT) + wait_random(0, 0.5)
 
@@ -260,12 +262,12 @@ def _wait(state: RetryCallState) -> float:
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     """Seconds; the header holds them, or a date."""
     said = response.headers.get("Retry-After", "").strip()
-    if said.replace(".", "", 1).isdigit():
+    if _SECONDS.fullmatch(said):
         return float(said)
     try:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time())
-    except ValueError:
-        return None
+    except (ValueError, OverflowError):
+        return None  # absent, or neither
 
 
 def _count(usage: Any, name: str, characters: int) -> int:

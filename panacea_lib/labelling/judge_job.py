@@ -101,9 +101,13 @@ class Questions:
 
 
 def read_pairs(path: Path) -> Iterator[Pair]:
-    """The pairs of a file, some hundreds in memory at a time. InputError as `open_pairs`."""
+    """The pairs of a file, some hundreds in memory at a time. InputError as `open_pairs`, or for a
+    row without one of its texts."""
     file = open_pairs(path)
-    for batch in file.iter_batches(_BATCH, columns=list(PAIR_COLUMNS)):
+    for number, batch in enumerate(file.iter_batches(_BATCH, columns=list(PAIR_COLUMNS))):
+        if empty := [name for name in PAIR_COLUMNS if batch.column(name).null_count]:
+            row = number * _BATCH + batch.column(empty[0]).is_null().index(True).as_py()
+            raise InputError(f"{path}: row {row}, column {empty[0]}: is empty; give it a text")
         columns = [batch.column(name).to_pylist() for name in PAIR_COLUMNS]
         yield from map(Pair._make, zip(*columns, strict=True))
 
