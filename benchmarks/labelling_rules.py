@@ -2,9 +2,8 @@
 
     .venv/bin/python -m benchmarks.labelling_rules --out benchmarks/labelling_rules.md
 
-The responses are random English-like words, of as many tokens as those of HelpSteer2 or
-UltraFeedback (a median of some 200 words), a pair of them per prompt. The tokenizer is a byte-level
-BPE trained on them, of the kind that most models have.
+The responses are random English-like words, some 180 in the median, a pair of responses per prompt.
+The tokenizer is a byte-level BPE trained on them, of the kind that most models have.
 """
 
 import argparse
