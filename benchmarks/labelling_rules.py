@@ -2,9 +2,8 @@
 
     .venv/bin/python -m benchmarks.labelling_rules --out benchmarks/labelling_rules.md
 
-The responses are random English-like words, of as many tokens as those of HelpSteer2 or
-UltraFeedback (a median of some 200 words), a pair of them per prompt. The tokenizer is a byte-level
-BPE trained on them, of the kind that most models have.
+The responses are random English-like words, some 180 in the median, a pair of responses per prompt.
+The tokenizer is a byte-level BPE trained on them, of the kind that most models have.
 """
 
 import argparse
@@ -51,7 +50,7 @@ select
     score_a, score_b, null::varchar as shown_first, 'ok' as status, null::varchar as reason
 from scores
 """
-WINS = "case when score_a = score_b then 0.5 when score_a > score_b then 1.0 else 0.0 end"
+WINS = "case when score_a = score_b then 0.5e0 when score_a > score_b then 1e0 else 0e0 end"
 
 
 def synthetic_pairs(count: int, seed: int = 0) -> pa.Table:
@@ -97,7 +96,7 @@ def plain_query(rule: Length | Matches | Readability, pairs: pa.Table) -> Callab
     def ask() -> pa.Table:
         with duckdb.connect() as connection:
             connection.register("pairs", pairs)
-            return connection.execute(sql, parameters).to_arrow_table()
+            return connection.sql(sql, params=parameters).to_arrow_table()
 
     return ask
 
@@ -184,7 +183,7 @@ interleaved pairs with its 95 % interval (`benchmarks/ratios.py`).
 def main() -> None:
     """Measure, print each figure as it comes, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, default=5_000, help="pairs of responses")
+    parser.add_argument("--rows", type=int, default=1_000, help="pairs of responses")
     parser.add_argument("--pairs", type=int, default=30, help=f"of timings, at least {MIN_PAIRS}")
     parser.add_argument("--out", type=Path, help="the page's file")
     given = parser.parse_args()

@@ -16,12 +16,12 @@ from panacea_lib.models.chat import Tokenizer
 from panacea_lib.problem_labelling import Conciseness, Length, Matches, Readability, Rule
 
 _SPACE = r"\s\x0B\x85\p{Z}"  # RE2's \s is ASCII only
-_WORD = rf"[^{_SPACE}]*[\p{{L}}\p{{N}}][^{_SPACE}]*"
+_WORD = rf"[\p{{L}}\p{{N}}][^{_SPACE}]*"  # from its first letter: one match per stretch
 # Closing quotes and brackets belong to the sentence; "3.14" and "e.g.," end none, CJK ends need no
 # space after them. A line is a sentence of its own: lists have no full stops.
 _SENTENCE_END = rf"""[.!?…]+["'”’»)\]]*[{_SPACE}]|[。！？\r\x85\x{{2028}}\x{{2029}}]"""
 _NEITHER = r"[^\p{L}\p{N}]+"  # neither letter nor digit
-_LINE_WITH_WORD = r"[^\n]*[\p{L}\p{N}][^\n]*"
+_LINE_WITH_WORD = r"[\p{L}\p{N}][^\n]*"
 _TEXTS_AT_ONCE = 4_096  # token ids are Python objects: only so many at a time
 
 _SCORES = """
@@ -81,7 +81,7 @@ def _scores_in_duckdb(
     parameters = {"pattern": rule.pattern} if isinstance(rule, Matches) else None
     with duckdb.connect() as connection:
         connection.register("pairs", pairs.select(["response_a", "response_b"]))
-        found = connection.execute(sql, parameters).fetchnumpy()
+        found = connection.sql(sql, params=parameters).fetchnumpy()
     return np.asarray(found["score_a"]), np.asarray(found["score_b"])
 
 
