@@ -21,23 +21,28 @@ dimensions: # 2 to 10; the order is the order of the preference vector's entries
     description: does no harm
 
 data:
-  kind: file # file | hub | world (the embedded synthetic world, which needs no data)
+  kind: file # file | hub | known | several | world (the embedded world, which needs no data)
   # license: cc-by-4.0   # as the Hugging Face hub spells it; model cards state it
   path: @NAME@.jsonl # .jsonl, .jsonl.gz, .csv or .parquet; relative to this file; ${VARIABLES} work
   # kind: hub            # instead of kind and path: a data set on the Hugging Face hub
   # dataset: owner/name
   # revision: main       # better a commit
   # hub_split: train
+  # kind: known          # or one whose columns are known (`panacea datasets`); then no columns
+  # name: pku-saferlhf
+  # kind: several        # or parts: [{kind: file, ...}, {kind: known, ...}], each with its columns
   columns:
-    layout: pairs # pairs: a row is a pair of responses | responses: a row is one graded response
+    layout: pairs # or chosen | responses | demonstrations: see assets_data/README.md
     prompt: prompt
     response_a: response_a
     response_b: response_b
     # id: pair_id        # optional; then one id must not stand on two different pairs
-    labels: # per dimension, in one of three forms; null means unknown
+    # annotator: who     # optional; the column of who labelled the pair
+    labels: # per dimension, in one of four forms; null means unknown
       helpfulness: scores.helpfulness # a column that holds [score of a, score of b]
       # helpfulness: {a: helpful_a, b: helpful_b} # two columns of scores
       # helpfulness: {preferred: more_helpful} # P(a is better) from 0 to 1, or a | b | tie
+      # helpfulness: {strength: how_much, scale: 3, positive: b} # -3 to 3, 0 is a tie
       harmlessness: scores.harmlessness
   split: # shares of the prompts; a prompt is never on two sides
     validation: 0.1

@@ -191,6 +191,42 @@ DATA: dict[str, Bad] = {
         ["bad.csv, line 1", "'warm_a' 2 times", "its own name"],
         FLAT,
     ),
+    "CSV of another country": Bad(
+        "bad.csv",
+        csv_text(rows()).replace(b",", b";"),
+        ["bad.csv, line 1", "parted by semicolons", "save the file as comma-separated"],
+        FLAT,
+    ),
+    "CSV of tabs": Bad(
+        "bad.csv",
+        csv_text(rows()).replace(b",", b"\t"),
+        ["bad.csv, line 1", "parted by tabs"],
+        FLAT,
+    ),
+    "CSV with a blank record": Bad(
+        "bad.csv",
+        csv_text(rows()) + b",,,,,,\r\n",
+        ["bad.csv, line 42", "is no id", "give every row one"],
+        FLAT,
+    ),
+    "CSV with a renamed column": Bad(
+        "bad.csv",
+        csv_text(rows()).replace(b"warm_b", b"Warm B"),
+        ["bad.csv, row 1", "'warm_b'", "there are 'id', 'prompt'", "'Warm B'", "mend data.columns"],
+        FLAT,
+    ),
+    "a value that is not mapped": Bad(
+        "bad.jsonl",
+        jsonl(rows(put(short=2))),
+        [L7, "'short'", "holds 2", "one of '0.25', '1'", "add it to the column's `values`"],
+        {**FLAT, "short": {"preferred": "short", "values": {"0.25": "b", "1": "a"}}},
+    ),
+    "beyond the scale": Bad(
+        "bad.jsonl",
+        jsonl(rows(put(short=-9))),
+        [L7, "'short'", "-9 lies beyond the scale 3", "mend the value"],
+        {**FLAT, "short": {"strength": "short", "scale": 3, "positive": "b"}},
+    ),
     "row without a text column": Bad(
         "bad.jsonl", jsonl(rows(drop("response_b"))), [L7, "'response_b'", "no such column", "add"]
     ),
@@ -391,6 +427,19 @@ PROBLEMS: dict[str, tuple[dict[str, Any] | bytes, list[str]]] = {
             }
         ),
         ["line", "data.columns.labels.warm.b", "is missing; add it"],
+    ),
+    "strength without a scale": (
+        problem(
+            data={
+                **problem()["data"],
+                "columns": {"layout": "pairs", "labels": {"warm": {"strength": "x"}, "short": "y"}},
+            }
+        ),
+        ["line", "data.columns.labels.warm.scale", "is missing; add it", "the largest value"],
+    ),
+    "unknown layout": (
+        problem(data={**problem()["data"], "columns": {"layout": "pair"}}),
+        ["line", "data.columns.layout", "one of pairs, chosen, responses, demonstrations"],
     ),
     "unknown dimension": (
         problem(data=WORLD, dimensions=[{"name": "helpfulness"}, {"name": "wit"}]),

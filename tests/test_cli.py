@@ -84,6 +84,37 @@ def test_new_writes_a_file_and_never_over_another(run, tmp_path):
     assert target.read_text() == before
 
 
+def test_datasets_lists_the_known_ones(run):
+    code, out, _ = run("datasets")
+    assert code == 0
+    for word in ("pku-saferlhf", "hh-harmless", "harmlessness", "cc-by-nc-4.0", "https://"):
+        assert word in out
+
+
+def test_validate_counts_each_of_several_data_sets(run, tmp_path):
+    parts = []
+    for name, start in (("ours", 0), ("theirs", 20)):
+        rows = [
+            {"prompt": f"q{i}", "response_a": "x", "response_b": "y", "warm": i % 2}
+            for i in range(start, start + 40)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        labels = {d: {"preferred": "warm"} for d in ("warm", "short")}
+        columns = {"layout": "pairs", "labels": labels}
+        parts.append({"kind": "file", "path": f"{name}.jsonl", "columns": columns})
+    problem = {
+        "name": "mine",
+        "dimensions": [{"name": "warm"}, {"name": "short"}],
+        "data": {"kind": "several", "parts": parts},
+        "base_model": {"kind": "scratch"},
+    }
+    (tmp_path / "mine.yaml").write_text(json.dumps(problem))
+    code, out, _ = run("validate", str(tmp_path / "mine.yaml"))
+    assert code == 0
+    assert "  pairs: 60" in out and "  of ours:\n    rows read: 40\n    pairs: 40" in out
+    assert "  of theirs:" in out and "    opinions merged: 20" in out
+
+
 def test_validate_reads_the_data_to_the_last_row(run, tmp_path):
     rows = [
         {"prompt": f"question {i}", "a": f"yes {i}", "b": f"no {i}", "warm": [i % 3, 1]}

@@ -140,6 +140,24 @@ def test_every_format_gives_the_same_records(name: str, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [name]
 
 
+def test_a_csv_that_went_through_a_spreadsheet(tmp_path: Path) -> None:
+    """A mark at its begin, CRLF line ends, and whatever stood inside of the quotes as it was."""
+    texts = ["one\r\ntwo", "one\ntwo", 'a "quoted, word"', "TRUE", "007", "1,5"]
+    lines = ["prompt,response_a,response_b,warm,short"]
+    for i in range(60):
+        text = texts[i % len(texts)].replace('"', '""')
+        lines.append(f'question {i},"{text}",other,{["a", "b"][i % 2]},{["", "tie", "a"][i % 3]}')
+    path = tmp_path / "sheet.csv"
+    path.write_bytes("\r\n".join([*lines, ""]).encode("utf-8-sig"))
+    labels = {name: {"preferred": name} for name in ("warm", "short")}
+    columns = {"layout": "pairs", "labels": labels}
+    data = load_preference_data(
+        problem_of({"kind": "file", "path": "sheet.csv", "columns": columns}), tmp_path / "t.yaml"
+    )
+    assert {r.text for r in data.responses} == {*texts, "other"}
+    assert (data.counts["labels.warm"], data.counts["labels.short"]) == (60, 40)
+
+
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     assert load("pairs.csv", tmp_path).counts["pairs"] == 60
     path = tmp_path / "pairs.csv"

@@ -238,7 +238,8 @@ def test_unknown_stages_and_parts_are_refused():
 def test_every_shipped_problem_has_keys_that_name_no_path(monkeypatch, tmp_path):
     data = tmp_path / "pairs.jsonl"
     data.write_text("{}\n")
-    monkeypatch.setenv("HELPSTEER2_PAIRS", str(data))
+    for variable in ("HELPSTEER2_PAIRS", "HH_HELPFUL", "HH_HARMLESS"):
+        monkeypatch.setenv(variable, str(data))
     for path in find_problems(Workspace.current()).values():
         problem = load_problem(path)
         keys = all_keys(Plan.of(problem, path))

@@ -222,6 +222,19 @@ def test_configurations_that_cannot_work_are_refused() -> None:
         Problem.model_validate(minimal("long", evaluation={"max_new_tokens": 64}))
 
 
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(data:.*?)```", README, re.DOTALL))
+def test_readme_data_sections_are_valid(block: str, tmp_path: Path) -> None:
+    """Every one, also where no rows stand above it; a rule labels what the columns do not."""
+    names = ["helpfulness", "harmlessness", "verbosity"]
+    values = minimal(
+        "section",
+        dimensions=[{"name": name} for name in names],
+        labels={name: [{"kind": "length"}] for name in names},
+        **yaml.safe_load(block),
+    )
+    load_problem(write(tmp_path, "section", values))
+
+
 def _readme_examples() -> list[tuple[str, str]]:
     return re.findall(r"```json\n(.*?)```\n\n```yaml\n(.*?)```", README, re.DOTALL)
 

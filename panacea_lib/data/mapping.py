@@ -44,7 +44,7 @@ class Demonstration:
 @dataclass(frozen=True)
 class PreferenceData:
     """What a source holds. `counts`: see `map_parts`; `part_counts`: the same of each of several
-    parts, `pairs` being those that no part before it has."""
+    parts, `pairs` being its own that no part before it has."""
 
     prompts: list[PromptRecord]
     responses: list[ResponseRecord]
@@ -88,12 +88,11 @@ def map_parts(
         shown += own
         if own:
             count["demonstrations"] = len(own)
+    between: Counter[str] = Counter()  # demonstrations of two parts meet in a pair
     if shown:
-        first = next(i for i, count in enumerate(counts) if count["demonstrations"])
-        together = replace(parts[first], annotator=SOURCE)  # two parts' demonstrations may meet
-        pairs.add(together, pair_demonstrations(shown), counts[first])
+        pairs.add(replace(parts[0], annotator=SOURCE), pair_demonstrations(shown), between)
     total: Counter[str] = Counter()
-    for count in counts:
+    for count in (*counts, between):
         total.update(count)
     if not len(pairs):
         raise no_pairs(parts, counts)

@@ -82,6 +82,12 @@ def csv_shape(path: Path, delimiter: str = ",") -> CsvShape:
 def _check_header(path: Path, header: list[str]) -> None:
     if not header:
         raise InputError(f"{path}, line 1: no header; name the columns in the first line")
+    for mark, word in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in header[0]:
+            raise InputError(
+                f"{path}, line 1: the columns are parted by {word}, not by commas; save the file "
+                "as comma-separated CSV (UTF-8)"
+            )
     name, times = Counter(header).most_common(1)[0]
     if times > 1 or "" in header:
         what = f"{name!r} {times} times" if times > 1 else "a column without a name"
