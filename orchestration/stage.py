@@ -69,6 +69,7 @@ class StageRun:
         self.store = workspace.store()
         self.reporter = Reporter(context, stage)
         self._force = settings.force
+        self._emptied: set[str] = set()  # keys whose earlier work is gone: all is made anew
         self._found: set[str] = set()  # keys seen to be complete: asking costs a connection
 
     # ---- upstream
@@ -121,7 +122,9 @@ class StageRun:
         started = self._begin(part)
         made = build()
         seconds = perf_counter() - started
-        return self._save(part, key, made, seconds, "built")
+        outcome = self._save(part, key, made, seconds, "built")
+        self.store.discard_work(key)
+        return outcome
 
     def make_artifact(self, part: str, build: Callable[[Path, Path], Made]) -> Outcome:
         """Find the artifact and the rows of a part, or build and keep them.
@@ -144,6 +147,15 @@ class StageRun:
             seconds = perf_counter() - started
             _write_record(folder, made, seconds)
         return self._save(part, key, made, seconds, "built")
+
+    def working_dir(self, part: str) -> Path:
+        """A folder in which the build of a part's rows may leave what a later attempt goes on from;
+        gone once the rows are saved, and empty where all is to be made anew."""
+        key = self.plan.key(self.stage, part)
+        if self._force and key not in self._emptied:
+            self.store.discard_work(key)
+            self._emptied.add(key)
+        return self.store.working_dir(key)
 
     def retire_other_parts(self) -> None:
         """Stop showing parts that the problem no longer names."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from panacea_lib.errors import InputError
 from panacea_lib.problem import Problem
 from panacea_lib.problem_errors import explain, nearest
-from panacea_lib.problem_yaml import KeyPath, YamlDocument, read_yaml
+from panacea_lib.problem_yaml import YamlDocument, read_yaml
 from panacea_lib.workspace import Workspace
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -22,7 +22,12 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 # Never taken over by `extends`: each file speaks for itself.
 _OWN_KEYS = ("name", "extends")
 # Where a path may stand; inherited from another folder, it stays relative to that folder.
-_PATH_KEYS: tuple[KeyPath, ...] = (("data", "path"), ("data", "dataset"), ("base_model", "model"))
+_PATH_KEYS: tuple[tuple[str, ...], ...] = (
+    ("data", "path"),
+    ("data", "dataset"),
+    ("base_model", "model"),
+    ("rewards", "model", "model"),
+)
 
 
 def find_problems(workspace: Workspace) -> dict[str, Path]:
@@ -211,14 +216,22 @@ def _anchored(document: YamlDocument, folder: Path) -> dict[str, Any]:
     values = document.values
     if own_folder == folder:
         return values
-    for section, key in _PATH_KEYS:
-        part = values.get(str(section))
-        text = part.get(key) if isinstance(part, dict) else None
-        if not isinstance(text, str) or text.startswith(("/", "~", "${")):
-            continue
-        if key == "path" or is_local(text):
-            anchored = os.path.normpath(own_folder / text)
-            values = {**values, str(section): {**part, str(key): anchored}}  # pyright: ignore
+    for keys in _PATH_KEYS:
+        values = _anchor(values, keys, own_folder)
+    return values
+
+
+def _anchor(values: dict[str, Any], keys: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """The values with the path that stands under `keys`, if one does, absolute from `folder`."""
+    key, *rest = keys
+    found = values.get(key)
+    if rest:
+        inner = _anchor(found, tuple(rest), folder) if isinstance(found, dict) else found
+        return values if inner is found else {**values, key: inner}
+    if not isinstance(found, str) or found.startswith(("/", "~", "${")):
+        return values
+    if key == "path" or is_local(found):
+        return {**values, key: os.path.normpath(folder / found)}
     return values
 
 
