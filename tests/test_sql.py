@@ -213,11 +213,12 @@ def test_old_products_keep_the_inputs_they_were_made_from(tmp_path):
 
 
 def fenced_queries() -> list[str]:
-    return re.findall(r"^```sql\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    pages = "".join(page.read_text("utf-8") for page in (PAGE, PAGE.with_name("rewards.md")))
+    return re.findall(r"^```sql\n(.*?)^```", pages, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("sql", fenced_queries(), ids=range(len(fenced_queries())))
-def test_every_query_of_the_page_answers(warehouse, sql):
+def test_every_query_of_the_pages_answers(warehouse, sql):
     answer = run_query(warehouse, sql)
     assert answer.num_rows > 0
     assert json.loads(to_json(answer)) and to_csv(answer)
