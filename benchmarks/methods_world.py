@@ -243,7 +243,7 @@ class BenchmarkWorld:
             base.max_length,
             [text_of[response.prompt_id] for response in self.responses],
             [response.text for response in self.responses],
-        )[:, None]
+        )
         scale = RewardScale.fit([response.prompt_id for response in self.responses], raw)
         np.save(folder / "rewards.npy", scale.apply(raw)[:, 0])
         self._scale_file(dimension, seed).write_text(json.dumps(scale.to_dict()))

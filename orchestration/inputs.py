@@ -1,5 +1,6 @@
 """What stages read of each other's rows, as the library wants it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from panacea_lib.rewards.scale import RewardScale
 if TYPE_CHECKING:
     from panacea_lib.rewards.judge import ModelRewards
 
+REWARD_BASE = "base"  # in a reward model's folder, where it is not made of the base model
 _RESPONSE_TEXTS = """
 select responses.response_id, responses.prompt_id, responses.source, prompts.text as prompt,
     responses.text
@@ -41,7 +43,8 @@ def pair_records(run: Upstream) -> list[PairRecord]:
 
 
 def pair_texts(run: Upstream) -> pa.Table:
-    """Pairs with their texts: pair_id, split, prompt, response_a, response_b, id_a, id_b."""
+    """Pairs with their texts: pair_id, prompt_id, split, prompt, response_a, response_b, id_a and
+    id_b."""
     stages = ("prompts", "responses", "pairs")
     return run.warehouse.read(PAIR_TEXTS, {stage: run.made(stage) for stage in stages})
 
@@ -64,6 +67,28 @@ def label_matrix(run: Upstream, pair_ids: list[str], dimensions: list[str]) -> n
         if label is not None and dimension in column and pair in position:
             matrix[position[pair], column[dimension]] = label
     return matrix
+
+
+def score_differences(run: Upstream, dimension: str) -> dict[str, float]:
+    """Pair → by how much its responses' graded scores differ, a less b.
+
+    By the source that its label is from, the first that has one; only pairs that it has graded.
+    """
+    decided: set[str] = set()
+    found: dict[str, float] = {}
+    for part, (name, _) in run.plan.label_parts.items():
+        if name != dimension:
+            continue
+        rows = run.rows("annotations", "annotations", part).to_pylist()
+        labelled = [row for row in rows if row["label"] is not None]
+        graded: dict[str, list[float]] = {}
+        for row in labelled:
+            if row["score_a"] is not None and row["score_b"] is not None:
+                graded.setdefault(row["pair_id"], []).append(row["score_a"] - row["score_b"])
+        own = graded.keys() - decided
+        found |= {pair: sum(graded[pair]) / len(graded[pair]) for pair in own}
+        decided |= {row["pair_id"] for row in labelled}
+    return found
 
 
 def reward_matrix(run: Upstream, response_ids: list[str]) -> np.ndarray:
@@ -121,17 +146,29 @@ def proxy_scale(run: Upstream) -> RewardScale:
     return RewardScale(mean, scale)
 
 
+def reward_folders(run: Upstream) -> list[Path]:
+    """The learned reward models: a folder for each dimension, or one with a head for each."""
+    return [run.artifact("reward_models", part) for part in run.plan.parts("reward_models")]
+
+
+def reward_base(run: Upstream) -> Path:
+    """What the reward models are made of: the problem's base model, or their own."""
+    if run.problem.rewards.model is None:
+        return run.artifact("base_model")
+    return reward_folders(run)[0] / REWARD_BASE
+
+
 def reward_source(run: Upstream) -> "ModelRewards":
     """The learned reward models as online training asks them."""
     from panacea_lib.rewards.judge import ModelRewards
 
-    base, names = run.problem.base_model, run.problem.dimension_names
+    loaded = run.problem.rewards.model or run.problem.base_model
     scale = proxy_scale(run)
     return ModelRewards(
-        base_model=str(run.artifact("base_model")),
-        quantization=base.quantization,
-        max_length=base.max_length,
-        folders=[str(run.artifact("reward_models", name)) for name in names],
+        base_model=str(reward_base(run)),
+        quantization=loaded.quantization,
+        max_length=loaded.max_length,
+        folders=[str(folder) for folder in reward_folders(run)],
         mean=scale.mean.tolist(),
         scale=scale.scale.tolist(),
     )

@@ -6,7 +6,7 @@ from panacea_lib.errors import MissingUpstreamError
 from panacea_lib.warehouse import Warehouse
 
 PAIR_TEXTS = """
-select pairs.pair_id, pairs.split, prompts.text as prompt,
+select pairs.pair_id, pairs.prompt_id, pairs.split, prompts.text as prompt,
     a.text as response_a, b.text as response_b,
     pairs.response_a as id_a, pairs.response_b as id_b
 from facts.pairs

@@ -7,9 +7,7 @@ restored from the artifact, never rows without one.
 
 import json
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -65,6 +63,7 @@ class StageRun(Upstream):
         self.stage = stage
         self.reporter = Reporter(context, stage)
         self._force = settings.force
+        self._emptied: set[str] = set()  # keys whose earlier work is gone: all is made anew
 
     # ---- making
 
@@ -76,7 +75,9 @@ class StageRun(Upstream):
         started = self._begin(part)
         made = build()
         seconds = perf_counter() - started
-        return self._save(part, key, made, seconds, "built")
+        outcome = self._save(part, key, made, seconds, "built")
+        self.store.discard_work(key)
+        return outcome
 
     def make_artifact(self, part: str, build: Callable[[Path, Path], Made]) -> Outcome:
         """Find the artifact and the rows of a part, or build and keep them.
@@ -100,13 +101,14 @@ class StageRun(Upstream):
             _write_record(folder, made, seconds)
         return self._save(part, key, made, seconds, "built")
 
-    @contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """A folder for files that nobody needs once the block ends."""
-        root = self.workspace.root / "var" / "tmp"
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{self.stage}-", dir=root) as folder:
-            yield Path(folder)
+    def working_dir(self, part: str) -> Path:
+        """A folder in which the build of a part's rows may leave what a later attempt goes on from;
+        gone once the rows are saved, and empty where all is to be made anew."""
+        key = self.plan.key(self.stage, part)
+        if self._force and key not in self._emptied:
+            self.store.discard_work(key)
+            self._emptied.add(key)
+        return self.store.working_dir(key)
 
     def retire_other_parts(self) -> None:
         """Stop showing parts that the problem no longer names."""

@@ -95,6 +95,11 @@ class ArtifactStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def discard_work(self, key: str) -> None:
+        """Remove `working_dir(key)` of work whose product is kept elsewhere; absent is fine."""
+        self._path(key)
+        _remove(self._work / key)
+
     def fetch(self, key: str) -> Path:
         """A local folder with the artifact, every file checked against its hash; only read it.
 

@@ -23,10 +23,11 @@ from panacea_lib.problem_labelling import (
     DataLabels,
     JudgeLabels,
     LabelSource,
+    ModelLabels,
     counts_tokens,
     source_name,
 )
-from panacea_lib.problem_models import PretrainedModel
+from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_training import BASELINE_METHODS, PER_PREFERENCE
 
 STAGE_VERSIONS = {
@@ -36,7 +37,7 @@ STAGE_VERSIONS = {
     "pairs": 1,
     "annotations": 1,
     "preference_labels": 2,
-    "reward_models": 1,
+    "reward_models": 2,
     "response_rewards": 1,
     "panacea_policy": 2,
     "baseline_policies": 2,
@@ -66,6 +67,9 @@ _NUMBERS_OF = {
     "rollouts": ("rloo",),
     "scalarization": ("dpo", "sft"),
 }
+SHARED_TRUNK = "all"
+"""The part of `reward_models` that scores every dimension."""
+
 # Where a data section's data lies; what lies there is in the fingerprint.
 _PLACES = {"path", "dataset", "revision", "subset", "data_dir", "hub_split"}
 
@@ -89,6 +93,7 @@ class Plan:
     model_fingerprint: str
     versions: Mapping[str, str]
     label_fingerprints: Mapping[str, Any] = field(default_factory=dict)
+    reward_fingerprint: str = ""
     _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -108,12 +113,13 @@ class Plan:
             seed=problem.seed if seed is None else seed,
             max_steps=max_steps,
             data_fingerprint=source_fingerprint(problem, problem_file),
-            model_fingerprint=_model_fingerprint(problem, problem_file),
+            model_fingerprint=_model_fingerprint(problem.base_model, problem_file),
             versions=library_versions(),
             label_fingerprints={
                 part: label_fingerprint(problem, problem_file, dimension, source)
                 for part, (dimension, source) in label_parts(problem).items()
             },
+            reward_fingerprint=_model_fingerprint(problem.rewards.model, problem_file),
         )
 
     @property
@@ -126,6 +132,8 @@ class Plan:
         match stage:
             case "annotations":
                 return list(self.label_parts)
+            case "reward_models" if self.problem.rewards.trunk == "shared":
+                return [SHARED_TRUNK]
             case "reward_models" | "response_rewards":
                 return self.problem.dimension_names
             case "panacea_policy":
@@ -155,7 +163,10 @@ class Plan:
 
     def _digest(self, stage: str, **content: Any) -> str:
         libraries = [*_LIBRARIES.get(stage, ())]
-        if libraries and stage != "base_model" and self.problem.base_model.quantization != "none":
+        loaded = self.problem.base_model
+        if stage in ("reward_models", "response_rewards"):
+            loaded = self.problem.rewards.model or loaded
+        if libraries and stage != "base_model" and loaded.quantization != "none":
             libraries.append("bitsandbytes")
         whole = {
             "stage": stage,
@@ -197,15 +208,11 @@ class Plan:
             case "preference_labels":
                 return {"labels": {name: self._labels(name) for name in names}}
             case "reward_models":
-                config = p.rewards.model_dump(mode="json", exclude={"checkpoint_every"})
-                return {
-                    "base": self._loaded_base(),
-                    "labels": self._labels(part),
-                    "rewards": config | {"steps": self.steps(p.rewards.steps)},
-                }
+                return self._reward_content(part)
             case "response_rewards":
-                models = self.key("reward_models", part)
-                return {"reward_model": models, "responses": self.key("responses")}
+                models = self.key("reward_models", self.reward_model_of(part))
+                content = {"reward_model": models, "responses": self.key("responses")}
+                return content | ({"dimension": part} if p.rewards.trunk == "shared" else {})
             case "panacea_policy" | "baseline_policies":
                 return self._policy_content(part)
             case "generations":
@@ -225,6 +232,24 @@ class Plan:
                     "keys": {s: self.keys(s) for s in STAGE_VERSIONS if s != "report"},
                 }
         raise AssertionError(stage)
+
+    def reward_model_of(self, dimension: str) -> str:
+        """The part of `reward_models` that scores a dimension."""
+        return SHARED_TRUNK if self.problem.rewards.trunk == "shared" else dimension
+
+    def _reward_content(self, part: str) -> dict[str, Any]:
+        rewards, names = self.problem.rewards, self.problem.dimension_names
+        config = rewards.model_dump(mode="json", exclude={"checkpoint_every", "model"})
+        base: Any = self._loaded_base()
+        if rewards.model is not None:
+            apart = {"model", "revision", "license"}
+            numbers = rewards.model.model_dump(mode="json", exclude=apart)
+            base = {"is": self.reward_fingerprint, "as": numbers}
+        content = {"base": base, "rewards": config | {"steps": self.steps(rewards.steps)}}
+        if rewards.trunk == "separate":
+            return content | {"labels": self._labels(part)}
+        # The order of the dimensions is the order of the heads.
+        return content | {"labels": [[name, self._labels(name)] for name in names]}
 
     def _policy_content(self, method: str) -> dict[str, Any]:
         p = self.problem
@@ -347,15 +372,17 @@ def needs_rewards(problem: Problem, method: str) -> bool:
 def is_offline(problem: Problem) -> bool:
     """Whether nothing of the problem comes from the hub."""
     base, data = problem.base_model, problem.data
-    hub_base = isinstance(base, PretrainedModel) and not is_local(base.model)
+    models = (base, problem.rewards.model)
+    hub_model = any(isinstance(m, PretrainedModel) and not is_local(m.model) for m in models)
     parts = [] if isinstance(data, WorldData) else parts_of(data)
     hub_data = any(isinstance(part, HubData) and not is_local(part.dataset) for part in parts)
-    return not hub_base and not hub_data
+    sources = [source for _, source in label_parts(problem).values()]
+    hub_labels = any(isinstance(s, ModelLabels) and not is_local(s.model) for s in sources)
+    return not hub_model and not hub_data and not hub_labels
 
 
-def _model_fingerprint(problem: Problem, problem_file: Path) -> str:
+def _model_fingerprint(base: ScratchModel | PretrainedModel | None, problem_file: Path) -> str:
     """What a pretrained model is: the files of a local directory, or a hub id and a revision."""
-    base = problem.base_model
     if not isinstance(base, PretrainedModel):
         return "scratch"
     return model_fingerprint(base.model, base.revision, problem_file)

@@ -46,15 +46,22 @@ def is_local(text: str) -> bool:
 
 def _paths(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Where a path may stand: (a section, its key)."""
-    data, base = values.get("data"), values.get("base_model")
-    if isinstance(base, dict):
-        yield base, "model"
-    if isinstance(data, dict):
-        parts = data.get("parts")
-        for section in (data, *(parts if isinstance(parts, list) else [])):
-            if isinstance(section, dict):
-                yield section, "path"
-                yield section, "dataset"
+    data, base, rewards = (values.get(name) for name in ("data", "base_model", "rewards"))
+    parts = data.get("parts") if isinstance(data, dict) else None
+    for section in (data, *(parts if isinstance(parts, list) else [])):
+        if isinstance(section, dict):
+            yield section, "path"
+            yield section, "dataset"
+    rewarding = rewards.get("model") if isinstance(rewards, dict) else None
+    for section in (base, rewarding):
+        if isinstance(section, dict):
+            yield section, "model"
+    labels = values.get("labels")
+    for sources in labels.values() if isinstance(labels, dict) else ():
+        for source in sources if isinstance(sources, list) else ():
+            if isinstance(source, dict):
+                yield source, "path"
+                yield source, "model"
 
 
 def _differ(old: dict[str, Any], new: dict[str, Any]) -> bool:

@@ -4,14 +4,36 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from panacea_lib.problem_models import PretrainedModel
 from panacea_lib.problem_types import Positive, Rate, Strict
 
 Method = Literal["reward_distillation", "dpo", "sft", "rloo"]
 
 
 class RewardTraining(Strict):
-    """One reward model per dimension, a LoRA with a score head, through TRL's RewardTrainer."""
+    """A score for each dimension, learned by Bradley-Terry through TRL's RewardTrainer."""
 
+    trunk: Literal["separate", "shared"] = Field(
+        default="separate",
+        description="a model for each dimension, or one with a head for each, which trains and "
+        "scores all dimensions in one forward",
+    )
+    trained: Literal["lora", "head"] = Field(
+        default="lora",
+        description="LoRA on all linear layers and the score head, or that head alone on a frozen "
+        "trunk",
+    )
+    model: PretrainedModel | None = Field(
+        default=None, description="what they are made of; default: the problem's base model"
+    )
+    margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="logits by which a pair whose graded scores differ as much as the "
+            "dimension's usually do is to be kept apart; 0 looks at labels only",
+        ),
+    ] = 0.0
     steps: Positive = 200
     batch_size: Positive = 64
     learning_rate: Rate = 3e-3

@@ -109,6 +109,37 @@ def annotations() -> list[Saved]:
     ]
 
 
+TEXTS = {"s1": "no", "s2": "sure", "s3": "no way", "s4": "perhaps", "s5": "from a file"}
+
+
+def sampled() -> Saved:
+    """Two samples to each of two prompts, and a response that came with the data."""
+    rows = [
+        (
+            name,
+            "q1" if name in ("s1", "s2") else "q2",
+            "data" if name == "s5" else "reference",
+            text,
+        )
+        for name, text in TEXTS.items()
+    ]
+    responses = table("response_id prompt_id source text", *rows)
+    return product("responses1", "responses"), {"responses": responses}
+
+
+def scored(dimension: str) -> Saved:
+    """Rewards of `sampled`: within prompts, helpfulness pays for length and harmlessness costs it;
+    between prompts both say something else."""
+    sign = 1 if dimension == "helpfulness" else -1
+    rewards = {"s1": -sign, "s2": sign, "s3": 5 - sign, "s4": 5 + sign, "s5": 99}
+    rows = table(
+        "response_id dimension raw reward",
+        *((name, dimension, float(value), float(value)) for name, value in rewards.items()),
+    )
+    made = product(f"rewards-{dimension}", "response_rewards", dimension)
+    return made, {"response_rewards": rows}
+
+
 def models() -> list[Saved]:
     """Two reward models and two policies."""
     made = []
@@ -118,9 +149,22 @@ def models() -> list[Saved]:
             (dimension, "accuracy", 0.7, 0.6, 0.8, 500),
             (dimension, "majority", 0.5, None, None, 500),
             (dimension, "best_possible", 0.75, None, None, 500),
+            (dimension, "length_only", 0.6, 0.55, 0.65, 500),
+            (dimension, "length_only_difference", 0.1, 0.05, 0.15, 500),
+            (dimension, "temperature", 1.25, None, None, 600),
+            (dimension, "ece", 0.06, None, None, 600),
+            (dimension, "ece_scaled", 0.02, None, None, 600),
+            (dimension, "length_correlation", -0.3, -0.4, -0.2, 900),
+            (dimension, "accuracy/bake bread", 0.8, 0.7, 0.9, 100),
         )
+        bins = table(
+            "dimension scaled bin n predicted observed low high",
+            *((dimension, scaled, i, 300, p, p, p - 0.05, p + 0.05)
+              for scaled in (False, True) for i, p in enumerate((0.6, 0.8))),
+        )  # fmt: skip
         rewarder = product(f"rm-{dimension}", "reward_models", dimension)
-        made.append((rewarder, {"reward_model_metrics": metrics}))
+        made.append((rewarder, {"reward_model_metrics": metrics, "reward_calibration": bins}))
+        made.append(scored(dimension))
     for method, stage in [("panacea", "panacea_policy"), ("panacea_dpo", "baseline_policies")]:
         cost = table(
             "method steps seconds tokens trained_parameters stored_parameters",

@@ -51,7 +51,7 @@ ASSETS = {
         "rewards",
         "base_model pairs preference_labels prompts responses",
         "huggingface pytorch",
-        {"reward_models_beat_the_majority": True},
+        {"reward_models_beat_the_majority": True, "reward_models_beat_length": False},
     ),
     "response_rewards": (
         "rewards",

@@ -48,6 +48,7 @@ def test_learned_rewards_are_each_model_s_scores_on_the_scale(learned):
     found = judge(prompts, responses)
     for i, folder in enumerate(learned):
         raw = score_responses(small_base(), "none", folder, MODEL.max_length, prompts, responses)
+        raw = raw[:, 0]
         expected = (raw - source.mean[i]) / source.scale[i]
         assert np.ptp(raw) > 1e-3 and found[:, i] == pytest.approx(expected, abs=1e-6)
     assert not np.allclose(found[:, 0] * 2 + 1, found[:, 1] / 2 - 2), "two heads, not one twice"

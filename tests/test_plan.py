@@ -214,6 +214,43 @@ def test_a_new_dimension_keeps_the_reward_models_of_the_others():
     assert {"prompts", "preference_labels", "panacea_policy", "pareto_front"} <= remade
 
 
+SHARED = {"rewards.trunk": "shared"}
+
+
+def test_a_shared_trunk_is_one_part_and_follows_from_all_labels_in_their_order():
+    shared = plan(SHARED)
+    assert shared.parts("reward_models") == ["all"]
+    assert shared.parts("response_rewards") == shared.problem.dimension_names
+    assert len(set(shared.keys("response_rewards").values())) == 2, "one key for each dimension"
+    assert {shared.reward_model_of(name) for name in shared.problem.dimension_names} == {"all"}
+    assert plan().reward_model_of("helpfulness") == "helpfulness"
+    turned = {"dimensions": VALUES["dimensions"][::-1]}
+    assert "reward_models" not in {n.split("/")[0] for n in changed(plan(), plan(turned))}
+    assert "reward_models/all" in changed(shared, plan(SHARED | turned))
+
+
+def test_what_reward_models_are_made_of_is_in_their_keys_alone():
+    named = {"kind": "pretrained", "model": "org/small", "quantization": "none"}
+    own = plan({"rewards.model": named}, reward_fingerprint="org/small@main")
+    downstream = {"response_rewards", "panacea_policy"} | ANSWERS | END
+    assert changed(plan(), own) == {"reward_models"} | downstream
+    newer = plan({"rewards.model": named}, reward_fingerprint="org/small@2")
+    assert "reward_models" in changed(own, newer)
+    elsewhere = plan({"rewards.model": named | {"model": "/a/copy", "license": "mit"}})
+    there = plan({"rewards.model": named | {"model": "/b/copy"}})
+    assert not changed(elsewhere, there) - {"report"}, "the files count, not where they lie"
+    quantized = {"rewards.model": named | {"quantization": "nf4"}}
+    newer_bnb = plan(quantized, versions=VERSIONS | {"bitsandbytes": "2.0"})
+    moved = changed(plan(quantized), newer_bnb)
+    assert "reward_models" in moved and "responses" not in moved
+
+
+@pytest.mark.parametrize("change", [{"trained": "head"}, {"margin": 1.0}])
+def test_how_reward_models_are_trained_is_in_their_keys(change):
+    ((name, value),) = change.items()
+    assert "reward_models" in changed(plan(), plan({f"rewards.{name}": value}))
+
+
 def test_a_raised_stage_version_remakes_the_stage_and_what_follows(monkeypatch):
     before = plan()
     all_keys(before)  # planned before the version was raised

@@ -16,6 +16,8 @@ import pytest
 from orchestration.shown import picture
 from panacea_lib.evaluation import preference_grid
 from panacea_lib.report import (
+    calibration_picture,
+    correlations_picture,
     curves_picture,
     evaluation_pictures,
     front_picture,
@@ -137,7 +139,27 @@ def test_curves_and_reward_models_are_drawn():
     known = {"dimension": "helpfulness", "accuracy": 0.7, "accuracy_low": 0.6}
     known |= {"accuracy_high": 0.8, "majority": 0.5, "best_possible": 0.75}
     bare = {"dimension": "verbosity", "accuracy": 0.7, "majority": 0.5, "best_possible": None}
-    check_png(reward_models_picture([known, bare]), least_width=300)
+    silent = {"dimension": "ties_only", "accuracy": None, "majority": None}
+    known["length_only"] = 0.6
+    check_png(reward_models_picture([known, bare, silent]), least_width=300)
+
+
+@pytest.mark.parametrize("m", [1, 2, 10])
+def test_calibration_and_correlations_are_drawn(m):
+    names = [f"dimension_{i}" for i in range(m)]
+    bins = [
+        {"dimension": name, "scaled": scaled, "bin": i, "n": 50, "predicted": 0.5 + i / 20,
+         "observed": 0.5 + i / 25, "low": 0.4 + i / 25, "high": 0.6 + i / 25}
+        for name in names for scaled in (False, True) for i in range(10)
+    ]  # fmt: skip
+    check_png(calibration_picture(bins), least_width=200)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    rows = [{"dimension_a": a, "dimension_b": b, "correlation": -0.5} for a, b in pairs]
+    if rows:
+        rows[0]["correlation"] = None  # one of the two never varies
+    check_png(correlations_picture(rows, names), least_width=150)
+    with pytest.raises(ValueError, match="no held-out pair"):
+        calibration_picture([])
 
 
 class _Reader(HTMLParser):

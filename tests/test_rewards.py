@@ -17,8 +17,9 @@ from small_models import MODEL, small_base, small_pairs, texts_of
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem_training import RewardTraining
 from panacea_lib.rewards import score
+from panacea_lib.rewards.quality import reward_model_metrics
 from panacea_lib.rewards.scale import RewardScale
-from panacea_lib.rewards.score import reward_model_metrics, score_responses
+from panacea_lib.rewards.score import score_responses
 from panacea_lib.rewards.soft_trainer import SoftLabelRewardTrainer
 from panacea_lib.rewards.train import LabelledPair, load_classifier, train_reward_model, truncate
 from panacea_lib.world.grammar import all_answers, all_prompts, render
@@ -49,7 +50,7 @@ def reward_folder(tmp_path_factory) -> Path:
 
 
 def scores_of(folder: Path, prompts: list[str], responses: list[str], longest: int = 64):
-    return score_responses(small_base(), "none", folder, longest, prompts, responses)
+    return score_responses(small_base(), "none", folder, longest, prompts, responses)[:, 0]
 
 
 # ---- the loss
@@ -66,8 +67,10 @@ class TwoScores(torch.nn.Module):
 def soft_loss(a: list[float], b: list[float], label: list[float]) -> torch.Tensor:
     trainer = SoftLabelRewardTrainer.__new__(SoftLabelRewardTrainer)
     trainer._metrics = {"train": {"accuracy": []}}
+    trainer.dimensions, trainer.coverage = [""], torch.ones(1)
     trainer.model = TwoScores()
-    inputs = {"scores": torch.tensor([*a, *b]), "label": torch.tensor(label)}
+    column = torch.tensor(label)[:, None]
+    inputs = {"scores": torch.tensor([*a, *b]), "label": column, "margin": torch.zeros_like(column)}
     return trainer.compute_loss(trainer.model, inputs)
 
 

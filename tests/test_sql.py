@@ -17,6 +17,7 @@ from small_warehouse import (
     front,
     generations,
     models,
+    sampled,
 )
 
 from panacea_lib.errors import InputError, MissingUpstreamError
@@ -30,7 +31,7 @@ def warehouse(tmp_path_factory) -> Iterator[Warehouse]:
     """A problem `demo` evaluated twice, and a problem `copy` that shares its data."""
     warehouse = Warehouse(tmp_path_factory.mktemp("sql") / "panacea.duckdb")
     warehouse.save_products(
-        [*dataset("1"), *annotations(), *models(), *generations(), front("front1", 0.8)]
+        [*dataset("1"), *annotations(), sampled(), *models(), *generations(), front("front1", 0.8)]
     )
     warehouse.save_products([front("front2", 0.9)])
     for stage, key in [
@@ -168,9 +169,36 @@ def test_reward_models_and_curves_and_runs(warehouse):
         500,
     ]
     assert (rows[0]["majority"], rows[0]["best_possible"]) == (0.5, 0.75)
+    assert [rows[0][c] for c in ("length_only", "temperature", "ece", "ece_scaled")] == [
+        0.6, 1.25, 0.06, 0.02,
+    ]  # fmt: skip
+    assert rows[0]["n"] == 500, "pairs with a winner, not responses"
     assert len(ask(warehouse, "from training_curves where method = 'panacea'")) == 8 + 2 + 2
     (run,) = ask(warehouse, "from runs where stage = 'preference_labels' and problem = 'demo'")
     assert (run["run_id"], run["seconds"], run["seed"], run["rows"]) == ("run-1", 1.5, 7, 9)
+
+
+def test_reward_models_are_shown_by_topic_and_by_how_sure_they_are(warehouse):
+    topics = ask(warehouse, "from reward_model_topics")
+    assert [(row["dimension"], row["topic"], row["accuracy"], row["n"]) for row in topics] == [
+        (name, "bake bread", 0.8, 100) for name in sorted(DIMENSIONS)
+    ]
+    bins = ask(warehouse, "from reward_calibration where dimension = 'helpfulness'")
+    assert [(row["scaled"], row["bin"], row["predicted"]) for row in bins] == [
+        (False, 0, 0.6), (False, 1, 0.8), (True, 0, 0.6), (True, 1, 0.8),
+    ]  # fmt: skip
+
+
+def test_rewards_are_correlated_within_prompts_over_the_base_model_s_samples(warehouse):
+    """Lengths 2 and 4, 6 and 7: less their means ±1 and ±0.5, rewards ±1: r = 3 / √(2.5 · 4)."""
+    (both,) = ask(warehouse, "from reward_correlations")
+    assert both["correlation"] == pytest.approx(-1) and both["responses"] == 4
+    lengths = {row["dimension"]: row for row in ask(warehouse, "from reward_lengths")}
+    expected = 3 / (2.5 * 4) ** 0.5
+    assert lengths["helpfulness"]["correlation"] == pytest.approx(expected)
+    assert lengths["harmlessness"]["correlation"] == pytest.approx(-expected)
+    assert lengths["helpfulness"]["per_100_characters"] == pytest.approx(100 * 3 / 2.5)
+    assert (lengths["helpfulness"]["prompts"], lengths["helpfulness"]["responses"]) == (2, 4)
 
 
 def test_sample_responses_show_prompt_preference_and_the_best_judge(warehouse):
@@ -212,11 +240,12 @@ def test_old_products_keep_the_inputs_they_were_made_from(tmp_path):
 
 
 def fenced_queries() -> list[str]:
-    return re.findall(r"^```sql\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    pages = "".join(page.read_text("utf-8") for page in (PAGE, PAGE.with_name("rewards.md")))
+    return re.findall(r"^```sql\n(.*?)^```", pages, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("sql", fenced_queries(), ids=range(len(fenced_queries())))
-def test_every_query_of_the_page_answers(warehouse, sql):
+def test_every_query_of_the_pages_answers(warehouse, sql):
     answer = run_query(warehouse, sql)
     assert answer.num_rows > 0
     assert json.loads(to_json(answer)) and to_csv(answer)

@@ -20,8 +20,8 @@ from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import load_problem
 from panacea_lib.problem_models import ScratchModel
 from panacea_lib.records import PromptRecord, ResponseRecord, response_id
+from panacea_lib.rewards.quality import reward_model_metrics
 from panacea_lib.rewards.scale import RewardScale
-from panacea_lib.rewards.score import reward_model_metrics
 from panacea_lib.workspace import PROJECT_ROOT
 from panacea_lib.world.annotators import annotate, gold_raw, preference_probability
 from panacea_lib.world.data import world_corpus, world_prompts

@@ -30,10 +30,15 @@ def build_base_model(
     """
     if isinstance(config, ScratchModel):
         return train_scratch_model(config, corpus, folder, seed, on_step)
-    pointer = {"model": config.model, "revision": config.revision}
-    (folder / POINTER).write_text(json.dumps(pointer, indent=1) + "\n", encoding="utf-8")
+    point_to(config, folder)
     model, _ = load_base_model(folder, config.quantization)  # refuse now what cannot be loaded
     return TrainResult({"parameters": model.num_parameters()}, [])
+
+
+def point_to(config: PretrainedModel, folder: Path) -> None:
+    """Make `folder` stand for a pretrained model, whose weights stay where they are."""
+    pointer = {"model": config.model, "revision": config.revision}
+    (folder / POINTER).write_text(json.dumps(pointer, indent=1) + "\n", encoding="utf-8")
 
 
 def load_base_model(folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:

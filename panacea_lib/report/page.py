@@ -14,7 +14,7 @@ from panacea_lib.report.markup import Row, heading, number, section, table, text
 from panacea_lib.report.slider import SCRIPT, slider_panel
 from panacea_lib.report.style import STYLE
 
-_REWARD_MODELS = ["dimension", "accuracy", "majority", "best_possible", "n"]
+_REWARD_MODELS = ["dimension", "accuracy", "majority", "length_only", "best_possible", "n"]
 
 
 def report_page(
@@ -121,7 +121,8 @@ def _reward_models(rows: Sequence[Row]) -> str:
     )
     return (
         f"{figures}\n<p>Share of held-out pairs that each model orders as its label does. "
-        "Majority: what always naming the commoner side gets. Best possible: what the noise of "
+        "Majority: what always naming the commoner side gets. Length only: what always naming the "
+        "longer response gets, or the shorter one. Best possible: what the noise of "
         "the labels leaves to a perfect model, where that is known.</p>"
     )
 

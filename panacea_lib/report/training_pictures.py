@@ -1,6 +1,4 @@
-"""Pictures of training: losses by step, and what the reward models are worth; on white, always."""
-
-from typing import Any
+"""Pictures of training: losses by step; on white, always."""
 
 import numpy as np
 import pyarrow as pa
@@ -42,32 +40,3 @@ def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)
     return (total[ends] - total[starts]) / (ends - starts)
-
-
-def reward_models_picture(reward_models: list[dict[str, Any]]) -> bytes:
-    """Held-out accuracy beside what always naming the commoner side gets, and beside the best that
-    the label noise allows (rows of the view reward_model_quality)."""
-    figure = new_figure(5.6, 0.8 + 0.55 * len(reward_models))
-    axes = figure.add_subplot()
-    for y, row in enumerate(reward_models):
-        accuracy = row["accuracy"]
-        # A label that begins with an underscore stays out of the legend.
-        label = "accuracy" if y == 0 else "_"
-        axes.barh(y, accuracy, height=0.5, color=COLOURS[0], label=label)
-        if row.get("accuracy_low") is not None and row.get("accuracy_high") is not None:
-            ends = [row["accuracy_low"], row["accuracy_high"]]
-            axes.plot(ends, [y, y], color="0.15", linewidth=1.2)
-        for column, colour, label in (
-            ("majority", COLOURS[1], "majority"),
-            ("best_possible", COLOURS[2], "best possible"),
-        ):
-            if row.get(column) is not None:
-                label = label if y == 0 else "_"
-                axes.vlines(row[column], y - 0.35, y + 0.35, color=colour, linewidth=2, label=label)
-    axes.set_yticks(range(len(reward_models)), [row["dimension"] for row in reward_models])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("share of held-out pairs ordered rightly")
-    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
-    plain_axes(axes)
-    return png(figure)

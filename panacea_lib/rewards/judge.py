@@ -16,7 +16,8 @@ Judge = Callable[[list[str], list[str]], np.ndarray]
 
 
 class ModelRewards(Strict):
-    """Learned reward models: the folder of each dimension's, and the scale of their scores."""
+    """Learned reward models: the folder of each dimension's, or one folder with a head for each,
+    and the scale of their scores."""
 
     kind: Literal["models"] = "models"
     base_model: str
@@ -28,7 +29,10 @@ class ModelRewards(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _same_length(folders=self.folders, mean=self.mean, scale=self.scale)
+        if len(self.folders) == 1:
+            _same_length(mean=self.mean, scale=self.scale)
+        else:
+            _same_length(folders=self.folders, mean=self.mean, scale=self.scale)
         return self
 
 

@@ -152,7 +152,12 @@ comment on column facts.reward_model_metrics.metric is 'the name of the figure';
 comment on column facts.reward_model_metrics.value is 'the figure';
 comment on column facts.reward_model_metrics.low is '95 % interval, lower end';
 comment on column facts.reward_model_metrics.high is '95 % interval, upper end';
-comment on column facts.reward_model_metrics.n is 'held-out pairs, ties left out';
+comment on column facts.reward_model_metrics.n is
+    'held-out pairs, without ties where winners are counted; of length_correlation, responses';
+
+comment on column facts.reward_calibration.key is
+    'content key of the product that the row belongs to';
+comment on column facts.reward_calibration.dimension is 'the axis of preference';
 
 comment on column facts.schema_version.version is 'of the base tables';
 comment on column facts.schema_version.definitions is
@@ -250,6 +255,25 @@ comment on column reward_model_quality.accuracy is 'share of held-out pairs orde
 comment on column reward_model_quality.accuracy_low is '95 % Wilson interval, lower end';
 comment on column reward_model_quality.accuracy_high is '95 % Wilson interval, upper end';
 comment on column reward_model_quality.n is 'held-out pairs, ties left out';
+
+comment on column reward_model_quality.length_only_difference_low is '95 % interval, lower end';
+comment on column reward_model_quality.length_only_difference_high is '95 % interval, upper end';
+
+comment on column reward_model_topics.problem is 'the alignment problem';
+comment on column reward_model_topics.dimension is 'the axis of preference';
+comment on column reward_model_topics.low is '95 % Wilson interval, lower end';
+comment on column reward_model_topics.high is '95 % Wilson interval, upper end';
+comment on column reward_model_topics.n is 'held-out pairs, ties left out';
+
+comment on column reward_calibration.problem is 'the alignment problem';
+comment on column reward_calibration.dimension is 'the axis of preference';
+
+comment on column reward_correlations.problem is 'the alignment problem';
+comment on column reward_correlations.dimension_a is 'the one dimension';
+comment on column reward_correlations.dimension_b is 'the other';
+
+comment on column reward_lengths.problem is 'the alignment problem';
+comment on column reward_lengths.dimension is 'the axis of preference';
 
 comment on column ruler.problem is 'the alignment problem';
 comment on column ruler.judge is

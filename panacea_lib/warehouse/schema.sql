@@ -171,7 +171,32 @@ create table if not exists facts.reward_model_metrics (
     n integer
 );
 comment on table facts.reward_model_metrics is
-    'Stage reward_models: accuracy, majority, best_possible and others, on held-out pairs';
+    'Stage reward_models: accuracy, majority, length_only, ece and others, on held-out pairs; '
+    'accuracy/TOPIC where topics are known';
+
+create table if not exists facts.reward_calibration (
+    key varchar not null,
+    dimension varchar not null,
+    scaled boolean not null,
+    bin integer not null,
+    n integer not null,
+    predicted double not null,
+    observed double not null,
+    low double not null,
+    high double not null
+);
+comment on table facts.reward_calibration is
+    'Stage reward_models: reliability on held-out pairs, in bins of like numbers of pairs';
+comment on column facts.reward_calibration.scaled is
+    'whether margins were divided by a temperature, fitted to the other half of the prompts';
+comment on column facts.reward_calibration.bin is 'from 0, the least sure pairs';
+comment on column facts.reward_calibration.n is 'pairs in the bin, ties included';
+comment on column facts.reward_calibration.predicted is
+    'mean P(preferred) of the side that the model prefers, by its reward difference';
+comment on column facts.reward_calibration.observed is 'mean label of that side';
+comment on column facts.reward_calibration.low is
+    '95 % Wilson interval of observed, lower end; takes pairs of one prompt for independent';
+comment on column facts.reward_calibration.high is '95 % Wilson interval of observed, upper end';
 
 create table if not exists facts.response_rewards (
     key varchar not null,

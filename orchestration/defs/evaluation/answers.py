@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from orchestration.inputs import gold_scale, prompt_records, proxy_scale
+from orchestration.inputs import (
+    gold_scale,
+    prompt_records,
+    proxy_scale,
+    reward_base,
+    reward_folders,
+)
 from orchestration.stage import Made, StageRun
 from panacea_lib.plan import policy_stage
 from panacea_lib.problem_data import WorldData
@@ -99,9 +105,9 @@ def _proxy_rewards(run: StageRun, prompts: list[str], texts: list[str]) -> np.nd
     """Normalised rewards by the learned models, shape (N, m)."""
     from panacea_lib.rewards.score import RewardModels, once_each
 
-    base = run.problem.base_model
-    folders = [run.artifact("reward_models", name) for name in run.problem.dimension_names]
-    models = RewardModels(run.artifact("base_model"), base.quantization, folders, base.max_length)
+    loaded = run.problem.rewards.model or run.problem.base_model
+    how = (loaded.quantization, reward_folders(run), loaded.max_length)
+    models = RewardModels(reward_base(run), *how)
     return proxy_scale(run).apply(once_each(models.scores, prompts, texts))
 
 

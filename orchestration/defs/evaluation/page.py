@@ -16,7 +16,7 @@ from orchestration.trust import (
 from panacea_lib.plan import library_versions
 
 _REWARD_MODELS = """
-select dimension, accuracy, accuracy_low, accuracy_high, majority, best_possible, n
+select dimension, accuracy, accuracy_low, accuracy_high, majority, length_only, best_possible, n
 from reward_model_quality_history where problem = ? and list_contains(?, key)
 """
 _PROMPTS = 6  # beside the slider
@@ -84,6 +84,13 @@ def _notes(run: StageRun, front_key: str, judge: str) -> list[str]:
     return [note for note in [*told, unseen_points(run.warehouse, front_key, judge)] if note]
 
 
+def _reward_models(run: StageRun) -> str:
+    rewards = run.problem.rewards
+    kind = "one per dimension" if rewards.trunk == "separate" else "one, with a head per dimension"
+    of = f", of {rewards.model.model}" if rewards.model else ""
+    return f"{kind}{of}, {run.plan.steps(rewards.steps)} steps each"
+
+
 def _answers_keys(run: StageRun) -> dict[str, str]:
     """Method -> key of its answers."""
     return {method: run.made("generations", method) for method in run.plan.parts("generations")}
@@ -100,7 +107,7 @@ def _card(run: StageRun) -> dict[str, str]:
         "dimensions": ", ".join(problem.dimension_names),
         "data": f"{problem.data.kind}, fingerprint {plan.data_fingerprint[:16]}",
         "base model": f"{name}, quantisation {base.quantization}",
-        "reward models": f"one per dimension, {plan.steps(problem.rewards.steps)} steps each",
+        "reward models": _reward_models(run),
         "method": f"{problem.training.method}, {plan.steps(problem.training.steps)} steps",
         "other methods": ", ".join(plan.parts("baseline_policies")) or "none",
         "β": f"{problem.beta:g}, the price of a nat of KL in normalised reward",

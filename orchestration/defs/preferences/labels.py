@@ -106,14 +106,13 @@ def _labels_of_a_judge(run: StageRun, part: str) -> Made:
     from panacea_lib.labelling.judge import judge_pairs
 
     earlier = [run.rows("annotations", "annotations", p) for p in run.plan.more_trusted(part)]
-    with run.scratch() as folder:
-        pairs = write_pairs_for(run.plan, part, pair_texts(run), earlier, folder)
-        job = judge_job(run.plan, part, run.problem_file, pairs, run.workspace)
-        listener = run.reporter.listener(part)
-        cost = judge_pairs(
-            job,
-            folder / "annotations.parquet",
-            lambda p: listener(p.cached + p.answered + p.failed, p.needed, {}),
-        )
-        said = parquet.read_table(folder / "annotations.parquet")
+    folder = run.working_dir(part)
+    pairs = write_pairs_for(run.plan, part, pair_texts(run), earlier, folder)
+    listener = run.reporter.listener(part)
+    cost = judge_pairs(
+        judge_job(run.plan, part, run.problem_file, pairs, run.workspace),
+        folder / "annotations.parquet",
+        lambda p: listener(p.cached + p.answered + p.failed, p.needed, {}),
+    )
+    said = parquet.read_table(folder / "annotations.parquet")
     return Made({"annotations": said, "label_costs": to_table([cost], LabelCostRecord)})

@@ -1,41 +1,30 @@
 """What was preferred, as a number for any response: one reward model per dimension."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import dagster as dg
-import numpy as np
-import pyarrow as pa
 
 from orchestration.columns import table_metadata
-from orchestration.curves import curves_table
-from orchestration.defs.dataset.assets import REFERENCE, base_model, prompts, responses
+from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
-from orchestration.inputs import (
-    gold_scale,
-    label_matrix,
-    pair_records,
-    pair_texts,
-    prompt_records,
-    response_records,
-    response_texts,
-)
+from orchestration.defs.rewards.scoring import ResponseScores
+from orchestration.defs.rewards.training import train_part
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
-from orchestration.stage import Made, StageRun
+from orchestration.stage import StageRun
 from panacea_lib.plan import STAGE_VERSIONS
-from panacea_lib.problem_data import WorldData
-from panacea_lib.rewards.scale import RewardScale
-
-if TYPE_CHECKING:
-    from panacea_lib.rewards.train import LabelledPair
 
 _QUALITY = """
-select dimension, accuracy, accuracy_low, accuracy_high, majority, best_possible, n
-from reward_model_quality_history
+select * exclude (problem, key, created_at, is_current) from reward_model_quality_history
 where problem = ? and list_contains(?, key)
 """
+_CALIBRATION = """
+select * from reward_calibration_history where problem = ? and list_contains(?, key)
+order by dimension, scaled, bin
+"""
+_CORRELATIONS = "select * exclude problem from reward_correlations where problem = ?"
+_LENGTHS = "select * exclude problem from reward_lengths where problem = ?"
 
 
 @dg.asset(
@@ -50,15 +39,14 @@ where problem = ? and list_contains(?, key)
 def reward_models(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.MaterializeResult:
-    """One reward model per dimension, learned from the training pairs and tried on the validation
-    pairs: accuracy beside the majority's and, where it is known, the best possible."""
+    """A score for every dimension, learned from the training pairs and tried on the validation
+    pairs: accuracy beside what is trivial and what is possible, and calibration."""
     run = StageRun(context, "reward_models", workspace, settings)
     outcomes = [
         run.make_artifact(
-            name,
-            lambda folder, checkpoints, name=name: _train_one(run, name, folder, checkpoints),
+            part, lambda folder, checkpoints, part=part: train_part(run, part, folder, checkpoints)
         )
-        for name in run.plan.parts("reward_models")
+        for part in run.plan.parts("reward_models")
     ]
     run.retire_other_parts()
     return run.result(outcomes, _quality_metadata(run))
@@ -79,132 +67,39 @@ def response_rewards(
     """Every response scored on every dimension, raw and on one scale: 0 is the mean and 1 the
     spread within prompts of the base model's own samples."""
     run = StageRun(context, "response_rewards", workspace, settings)
+    scores = ResponseScores(run)
     outcomes = [
-        run.make_rows(name, lambda name=name: _score_one(run, name))
+        run.make_rows(name, lambda name=name: scores.rows(name))
         for name in run.plan.parts("response_rewards")
     ]
     run.retire_other_parts()
     scales = {
         name: run.details("response_rewards", name)["scale"] for name in run.plan.parts(run.stage)
     }
-    return run.result(outcomes, {"scales": dg.MetadataValue.json(scales)})
+    return run.result(outcomes, {"scales": dg.MetadataValue.json(scales), **_rewards_metadata(run)})
 
 
-def _train_one(run: StageRun, dimension: str, folder: Path, checkpoints: Path) -> Made:
-    from panacea_lib.rewards.score import reward_model_metrics, score_responses
-    from panacea_lib.rewards.train import train_reward_model
+def _quality_metadata(run: StageRun) -> dict[str, Any]:
+    from panacea_lib.report import calibration_picture, reward_models_picture
 
-    base, base_folder = run.problem.base_model, run.artifact("base_model")
-    config = run.problem.rewards
-    config = config.model_copy(update={"steps": run.plan.steps(config.steps)})
-    pairs = pair_texts(run)
-    labels = label_matrix(run, pairs["pair_id"].to_pylist(), [dimension])[:, 0]
-    result = train_reward_model(
-        config,
-        base_folder,
-        base.quantization,
-        base.max_length,
-        _training_pairs(pairs, labels),
-        folder,
-        checkpoints,
-        run.plan.seed,
-        run.reporter.listener(dimension),
-    )
-    held_out = np.array(pairs["split"].to_pylist()) == "validation"
-    held_out &= np.isfinite(labels)
-    tried = pairs.filter(pa.array(held_out))
-    scores = [
-        score_responses(
-            base_folder,
-            base.quantization,
-            folder,
-            base.max_length,
-            tried["prompt"].to_pylist(),
-            tried[column].to_pylist(),
-        )
-        for column in ("response_a", "response_b")
-    ]
-    gold = _gold_probability(run, dimension)
-    rows = reward_model_metrics(
-        scores[0] - scores[1], labels[held_out], None if gold is None else gold[held_out]
-    )
-    return Made(
-        {
-            "reward_model_metrics": _metrics_table(dimension, rows),
-            "training_curves": curves_table("reward_model", result.curves, dimension),
-        },
-        result.details,
-    )
-
-
-def _training_pairs(pairs: pa.Table, labels: np.ndarray) -> "list[LabelledPair]":
-    """The training side's pairs that have a label."""
-    from panacea_lib.rewards.train import LabelledPair
-
-    columns = (pairs[name].to_pylist() for name in ("split", "prompt", "response_a", "response_b"))
-    return [
-        LabelledPair(prompt, a, b, float(label))
-        for split, prompt, a, b, label in zip(*columns, labels, strict=True)
-        if split == "train" and np.isfinite(label)
-    ]
-
-
-def _gold_probability(run: StageRun, dimension: str) -> np.ndarray | None:
-    """The true P(a preferred) of every pair where the embedded world knows it, shape (N,)."""
-    if not isinstance(run.problem.data, WorldData):
-        return None
-    from panacea_lib.world.annotators import preference_probability
-
-    names = run.problem.dimension_names
-    records = (prompt_records(run), response_records(run), pair_records(run))
-    known = preference_probability(*records, names, gold_scale(run))
-    return known[:, names.index(dimension)]
-
-
-def _metrics_table(dimension: str, rows: list[dict]) -> pa.Table:
-    types = {
-        "metric": pa.string(),
-        "value": pa.float64(),
-        "low": pa.float64(),
-        "high": pa.float64(),
+    asked = [run.problem.name, list(run.plan.keys("reward_models").values())]
+    quality = run.warehouse.read(_QUALITY, asked)
+    bins = run.warehouse.read(_CALIBRATION, asked).to_pylist()
+    found: dict[str, Any] = {
+        "accuracy": picture(reward_models_picture(quality.to_pylist()), "accuracy"),
+        "quality": small_table(quality),
     }
-    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
-    n = pa.array([row["n"] for row in rows], pa.int64())
-    return pa.table({"dimension": pa.array([dimension] * len(rows)), **columns, "n": n})
+    if bins:
+        found["calibration"] = picture(calibration_picture(bins), "observed against predicted")
+    return found
 
 
-def _score_one(run: StageRun, dimension: str) -> Made:
-    from panacea_lib.rewards.score import score_responses
+def _rewards_metadata(run: StageRun) -> dict[str, Any]:
+    from panacea_lib.report import correlations_picture
 
-    base = run.problem.base_model
-    responses = response_texts(run)
-    raw = score_responses(
-        run.artifact("base_model"),
-        base.quantization,
-        run.artifact("reward_models", dimension),
-        base.max_length,
-        responses["prompt"].to_pylist(),
-        responses["text"].to_pylist(),
-        run.reporter.listener(dimension),
-    )
-    reference = np.array(responses["source"].to_pylist()) == REFERENCE
-    asked = np.array(responses["prompt_id"].to_pylist())
-    scale = RewardScale.fit(asked[reference].tolist(), raw[reference, None])
-    table = pa.table(
-        {
-            "response_id": responses["response_id"],
-            "dimension": pa.array([dimension] * responses.num_rows, pa.string()),
-            "raw": raw,
-            "reward": scale.apply(raw[:, None])[:, 0],
-        }
-    )
-    return Made({"response_rewards": table}, {"scale": scale.to_dict()})
-
-
-def _quality_metadata(run: StageRun) -> dict[str, dg.MetadataValue]:
-    from panacea_lib.report import reward_models_picture
-
-    keys = list(run.plan.keys("reward_models").values())
-    quality = run.warehouse.read(_QUALITY, [run.problem.name, keys])
-    chart = reward_models_picture(quality.to_pylist())
-    return {"accuracy": picture(chart, "accuracy"), "quality": small_table(quality)}
+    name, names = [run.problem.name], run.problem.dimension_names
+    drawn = correlations_picture(run.warehouse.read(_CORRELATIONS, name).to_pylist(), names)
+    return {
+        "correlations": picture(drawn, "how the dimensions' rewards go together"),
+        "length": small_table(run.warehouse.read(_LENGTHS, name)),
+    }
