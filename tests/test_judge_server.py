@@ -371,6 +371,7 @@ def test_bad_input_is_refused_before_anything_is_sent(gateway, tmp_path):
     pq.write_table(pa.table({"pair_id": ["p"], "prompt": ["p"], "response_a": [1]}), job.pairs)
     with pytest.raises(InputError, match="the column response_a is int64"):
         run_job(job, tmp_path)
+    job.cache.unlink()
     job = make_job(tmp_path, gateway.endpoint, [*lengths(600), ("p", "a", None)])  # pyright: ignore
     with pytest.raises(InputError, match="row 600, column response_b: is empty"):
         run_job(job, tmp_path)
