@@ -152,18 +152,19 @@ class Synthetic:
         return self._product("preference_labels"), {"preference_labels": pa.table(columns)}
 
     def _reward_model(self, dimension: str) -> list[Saved]:
-        metrics = ("accuracy", "majority", "best_possible")
+        metrics = ("accuracy", "majority", "best_possible", "length_only", "accuracy/bake bread")
         model = {
             "reward_model_metrics": pa.table(
                 {
                     "dimension": _same(dimension, len(metrics)),
                     "metric": metrics,
-                    "value": [0.7, 0.5, 0.75],
-                    "low": [0.68, None, None],
-                    "high": [0.72, None, None],
+                    "value": [0.7, 0.5, 0.75, 0.6, 0.7],
+                    "low": [0.68, None, None, 0.58, 0.65],
+                    "high": [0.72, None, None, 0.62, 0.75],
                     "n": [5000] * len(metrics),
                 }
             ),
+            "reward_calibration": _bins(dimension),
             "training_curves": self._curve("reward_model", [("loss", "")]),
         }
         n = self.sizes.responses
@@ -298,6 +299,15 @@ def planned(workspace: Workspace) -> tuple[Problem, Plan]:
     path = find_problems(workspace)[PROBLEM]
     problem = load_problem(path, workspace)
     return problem, Plan.of(problem, path)
+
+
+def _bins(dimension: str) -> pa.Table:
+    """Ten bins of a perfect reward model, before and after scaling."""
+    rows = [(scaled, i, 0.5 + i / 20) for scaled in (False, True) for i in range(10)]
+    scaled, number, share = zip(*rows, strict=True)
+    figures = dict.fromkeys(("predicted", "observed", "low", "high"), share)
+    columns = {"dimension": _same(dimension, len(rows)), "scaled": scaled, "bin": number}
+    return pa.table({**columns, "n": [500] * len(rows), **figures})
 
 
 def _same(value: str, count: int) -> pa.Array:

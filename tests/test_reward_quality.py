@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.defs.rewards.checks import _against
+from orchestration.inputs import score_differences
 from panacea_lib.intervals import grouped_interval, sums_by_group, wilson_interval
 from panacea_lib.rewards.calibration import (
     BINS,
@@ -207,3 +208,24 @@ def test_worse_is_said_only_beyond_noise():
     assert compared(0.1, -0.05, 0.2) == (True, False)
     assert compared(-0.1, -0.2, 0.05) == (False, False), "not better, yet not worse beyond noise"
     assert compared(-0.1, -0.2, -0.05) == (False, True)
+
+
+# ---- margins
+
+
+def test_a_margin_is_from_the_source_that_the_label_is_from():
+    """The first source labels p1 without scores and has failed on p2, which the second graded."""
+
+    def said(pair: str, label: float | None, a: float | None, b: float | None) -> dict:
+        return {"pair_id": pair, "label": label, "score_a": a, "score_b": b}
+
+    tables = {
+        "d by judge": [said("p1", 1.0, None, None), said("p2", None, None, None)],
+        "d by data": [said("p1", 1.0, 4.0, 1.0), said("p2", 0.0, 1.0, 3.0), said("p2", 0.0, 1, 2)],
+        "e by data": [said("p2", 1.0, 9.0, 1.0)],
+    }
+    run = SimpleNamespace(
+        plan=SimpleNamespace(label_parts={part: (part[0], None) for part in tables}),
+        rows=lambda _table, _stage, part: pa.Table.from_pylist(tables[part]),
+    )
+    assert score_differences(run, "d") == {"p2": -1.5}  # pyright: ignore[reportArgumentType]
