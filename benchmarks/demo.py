@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import PROJECT_ROOT, Workspace
 

@@ -28,7 +28,7 @@ import panacea_lib.warehouse
 from benchmarks.ratios import MIN_PAIRS, Ratio, measure_ratio
 from benchmarks.warehouse_rows import PROBLEM, Saved, Sizes, Synthetic, planned
 from panacea_lib.artifact_store import ArtifactStore
-from panacea_lib.plan import policy_stage
+from panacea_lib.plan_content import policy_stage
 from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.workspace import PROJECT_ROOT, Workspace
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from panacea_lib.evaluation import EVERY_POINT, preference_grid
-from panacea_lib.plan import Plan, policy_stage
+from panacea_lib.plan import Plan
+from panacea_lib.plan_content import policy_stage
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import find_problems, load_problem
 from panacea_lib.warehouse import Product

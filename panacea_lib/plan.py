@@ -16,37 +16,17 @@ from typing import Any, Self
 
 from panacea_lib.data import source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
+from panacea_lib.plan_content import STAGE_VERSIONS, content_of
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import HubData, SeveralData, WorldData, part_name, parts_of
+from panacea_lib.problem_data import HubData, WorldData, parts_of
 from panacea_lib.problem_files import is_local
 from panacea_lib.problem_labelling import (
-    DataLabels,
-    JudgeLabels,
     LabelSource,
     ModelLabels,
-    counts_tokens,
     source_name,
 )
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
-from panacea_lib.problem_training import BASELINE_METHODS, PER_PREFERENCE
-
-STAGE_VERSIONS = {
-    "prompts": 1,
-    "base_model": 2,
-    "responses": 1,
-    "pairs": 1,
-    "annotations": 1,
-    "preference_labels": 2,
-    "reward_models": 2,
-    "response_rewards": 1,
-    "panacea_policy": 2,
-    "baseline_policies": 2,
-    "generations": 2,
-    "pareto_front": 2,
-    "report": 2,
-}
-"""All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
-make something else of the same inputs: its products, and all that follow from them, are remade."""
+from panacea_lib.problem_training import BASELINE_METHODS
 
 _TEXT_LIBRARIES = ("torch", "transformers", "tokenizers")
 _TUNING_LIBRARIES = (*_TEXT_LIBRARIES, "peft", "trl")
@@ -60,18 +40,8 @@ _LIBRARIES = {
     "generations": _TUNING_LIBRARIES,
     "pareto_front": ("numpy", "moocore"),
 }
-# Numbers of a training that only some methods read.
-_NUMBERS_OF = {
-    "distillation_loss": ("reward_distillation",),
-    "tail_penalty": ("reward_distillation",),
-    "rollouts": ("rloo",),
-    "scalarization": ("dpo", "sft"),
-}
 SHARED_TRUNK = "all"
 """The part of `reward_models` that scores every dimension."""
-
-# Where a data section's data lies; what lies there is in the fingerprint.
-_PLACES = {"path", "dataset", "revision", "subset", "data_dir", "hub_split"}
 
 
 @cache
@@ -158,7 +128,9 @@ class Plan:
         if stage not in STAGE_VERSIONS or part not in self.parts(stage):
             raise ValueError(f"problem {self.problem.name} has no stage {stage!r}, part {part!r}")
         if (stage, part) not in self._keys:
-            self._keys[stage, part] = self._digest(stage, part=part, **self._content(stage, part))
+            self._keys[stage, part] = self._digest(
+                stage, part=part, **content_of(self, stage, part)
+            )
         return self._keys[stage, part]
 
     def _digest(self, stage: str, **content: Any) -> str:
@@ -177,141 +149,9 @@ class Plan:
         }
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _content(self, stage: str, part: str) -> dict[str, Any]:
-        """What a product follows from, apart from its stage's version, libraries and the seed."""
-        p = self.problem
-        names = p.dimension_names
-        match stage:
-            case "prompts":
-                dimensions = [d.model_dump(mode="json") for d in p.dimensions]
-                return {"data": self._data(), "dimensions": dimensions}
-            case "base_model":
-                return self._base_content()
-            case "responses":
-                content = {
-                    "data": self._data(),
-                    "base": self._loaded_base(),
-                    "reference": p.reference.model_dump(mode="json"),
-                }
-                if p.pairs is not None:
-                    content["generated"] = p.pairs.model_dump(mode="json", exclude={"count"})
-                    content["dimensions"] = len(names)  # the λ that answers are drawn under
-                return content
-            case "pairs":
-                if p.pairs is not None:
-                    return {"responses": self.key("responses"), "count": p.pairs.count}
-                if isinstance(p.data, WorldData):
-                    return {"responses": self.key("responses"), "count": p.data.pairs}
-                return {"data": self._data()}
-            case "annotations":
-                return self._annotations_content(part)
-            case "preference_labels":
-                return {"labels": {name: self._labels(name) for name in names}}
-            case "reward_models":
-                return self._reward_content(part)
-            case "response_rewards":
-                models = self.key("reward_models", self.reward_model_of(part))
-                content = {"reward_model": models, "responses": self.key("responses")}
-                return content | ({"dimension": part} if p.rewards.trunk == "shared" else {})
-            case "panacea_policy" | "baseline_policies":
-                return self._policy_content(part)
-            case "generations":
-                return self._generations_content(part)
-            case "pareto_front":
-                return {
-                    "generations": self.keys("generations"),
-                    "base": self._loaded_base(),
-                    "rewards": self.keys("response_rewards"),
-                    "labels": self.key("preference_labels"),
-                    "beta": p.beta,
-                    "evaluation": p.evaluation.model_dump(mode="json"),
-                }
-            case "report":
-                return {
-                    "problem": p.model_dump(mode="json", include={"name", "description", "owner"}),
-                    "keys": {s: self.keys(s) for s in STAGE_VERSIONS if s != "report"},
-                }
-        raise AssertionError(stage)
-
     def reward_model_of(self, dimension: str) -> str:
         """The part of `reward_models` that scores a dimension."""
         return SHARED_TRUNK if self.problem.rewards.trunk == "shared" else dimension
-
-    def _reward_content(self, part: str) -> dict[str, Any]:
-        rewards, names = self.problem.rewards, self.problem.dimension_names
-        config = rewards.model_dump(mode="json", exclude={"checkpoint_every", "model"})
-        base: Any = self._loaded_base()
-        if rewards.model is not None:
-            apart = {"model", "revision", "license"}
-            numbers = rewards.model.model_dump(mode="json", exclude=apart)
-            base = {"is": self.reward_fingerprint, "as": numbers}
-        content = {"base": base, "rewards": config | {"steps": self.steps(rewards.steps)}}
-        if rewards.trunk == "separate":
-            return content | {"labels": self._labels(part)}
-        # The order of the dimensions is the order of the heads.
-        return content | {"labels": [[name, self._labels(name)] for name in names]}
-
-    def _policy_content(self, method: str) -> dict[str, Any]:
-        p = self.problem
-        numbers = p.training_of(method)
-        # Neither when it is saved on the way nor another method's numbers change an adapter.
-        others = {name for name, methods in _NUMBERS_OF.items() if numbers.method not in methods}
-        config = numbers.model_dump(mode="json", exclude={"checkpoint_every", *others})
-        content = {
-            "base": self._loaded_base(),
-            "labels": {name: self._labels(name) for name in p.dimension_names},
-            "dimensions": p.dimension_names,  # their order is the order of λ
-            "method": method,
-            "beta": p.beta,
-            "training": config | {"steps": self.steps(p.training.steps)},
-        }
-        if method in PER_PREFERENCE:
-            content["preferences"] = p.lora_preferences
-        if needs_rewards(p, method):
-            content["rewards"] = self.keys("response_rewards")
-        return content
-
-    def _generations_content(self, method: str) -> dict[str, Any]:
-        p = self.problem
-        policy = {} if method == "reference" else {"policy": self.key(policy_stage(method), method)}
-        return {
-            "data": self._data(),
-            "base": self._loaded_base(),
-            **policy,
-            "dimensions": p.dimension_names,
-            "judges": self.keys("response_rewards"),  # the reward models and their scale
-            "labels": self.key("preference_labels"),  # the gold scale
-            "evaluation": p.evaluation.model_dump(mode="json", exclude={"bootstrap"}),
-        }
-
-    def _data(self) -> dict[str, Any]:
-        """What the prompts (of a file also pairs and labels) follow from, but for dimensions."""
-        data = self.problem.data
-        content = {"version": STAGE_VERSIONS["prompts"], "is": self.data_fingerprint}
-        if isinstance(data, WorldData):
-            apart = {"license", "pairs", "annotators"}
-            return {**content, "as": data.model_dump(mode="json", exclude=apart)}
-        apart = {"license", *_PLACES}
-        config = data.model_dump(mode="json", exclude=apart)
-        if isinstance(data, SeveralData):
-            apart.add("split")  # the whole data's counts
-            config["parts"] = [part.model_dump(mode="json", exclude=apart) for part in data.parts]
-            # A part's name stands in its annotations, also where it is the file's.
-            config["names"] = [part_name(part) for part in data.parts]
-        return {**content, "as": config, "unlabelled": self.problem.keeps_unlabelled}
-
-    def _base_content(self) -> dict[str, Any]:
-        base = self.problem.base_model
-        apart = {"quantization", "model", "revision", "license"}
-        config = base.model_dump(mode="json", exclude=apart)
-        content = {"base_model": config, "is": self.model_fingerprint}
-        if not isinstance(base, PretrainedModel):
-            content["data"] = self._data()
-        return content
-
-    def _loaded_base(self) -> list[str]:
-        """The base model as stages load it: quantised, from one artifact for all quantisations."""
-        return [self.key("base_model"), self.problem.base_model.quantization]
 
     @property
     def label_parts(self) -> dict[str, tuple[str, LabelSource]]:
@@ -324,31 +164,6 @@ class Plan:
         same = [name for name, (other, _) in self.label_parts.items() if other == dimension]
         return same[: same.index(part)]
 
-    def _annotations_content(self, part: str) -> dict[str, Any]:
-        dimension, source = self.label_parts[part]
-        data = self.problem.data
-        content = {
-            "pairs": self.key("pairs"),
-            "dimension": dimension,
-            "source": source.model_dump(mode="json"),
-            "is": self.label_fingerprints.get(part),
-        }
-        if isinstance(source, DataLabels) and isinstance(data, WorldData):
-            content["annotators"] = data.annotators
-        if counts_tokens(source):
-            content["tokenizer"] = self.key("base_model")
-        if isinstance(source, JudgeLabels):  # it labels what they have not
-            content["after"] = [self.key("annotations", name) for name in self.more_trusted(part)]
-        return content
-
-    def _labels(self, dimension: str) -> list[str]:
-        """The labels of one dimension, which do not depend on the others."""
-        return [
-            self.key("annotations", part)
-            for part, (name, _) in self.label_parts.items()
-            if name == dimension
-        ]
-
 
 def label_parts(problem: Problem) -> dict[str, tuple[str, LabelSource]]:
     """Every dimension and source of labels, by the name of its part of `annotations`."""
@@ -357,16 +172,6 @@ def label_parts(problem: Problem) -> dict[str, tuple[str, LabelSource]]:
         for dimension in problem.dimension_names
         for source in problem.label_sources(dimension)
     }
-
-
-def policy_stage(method: str) -> str:
-    """The stage that trains a method; the reference policy has none."""
-    return "panacea_policy" if method == "panacea" else "baseline_policies"
-
-
-def needs_rewards(problem: Problem, method: str) -> bool:
-    """Whether a policy's training looks at rewards, not only at labels."""
-    return problem.training_of(method).method in ("reward_distillation", "rloo")
 
 
 def is_offline(problem: Problem) -> bool:

@@ -13,7 +13,8 @@ from conftest import Finished, panacea
 from orchestration.curves import curves_table, last_values
 from orchestration.definitions import CHAIN, defs
 from panacea_lib.artifact_store import ArtifactStore
-from panacea_lib.plan import STAGE_VERSIONS, Plan
+from panacea_lib.plan import Plan
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.policy import load_policy
 from panacea_lib.problem_files import find_problems, load_problem
 from panacea_lib.problem_training import BASELINE_METHODS

@@ -10,7 +10,7 @@ import pytest
 from orchestration.columns import table_metadata
 from orchestration.definitions import defs
 from orchestration.partitions import PROBLEMS
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem_files import find_problems
 from panacea_lib.workspace import Workspace
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from panacea_lib.plan import STAGE_VERSIONS, Plan, is_offline
+from panacea_lib.plan import Plan, is_offline
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import find_problems, load_problem
 from panacea_lib.workspace import Workspace
@@ -37,7 +38,15 @@ VALUES: dict[str, Any] = {
         "max_length": 64,
     },
     "reference": {"prompts": 20, "per_prompt": 4, "max_new_tokens": 40, "batch_size": 64},
-    "rewards": {"steps": 60, "batch_size": 32, "learning_rate": 0.003, "rank": 8},
+    "rewards": {
+        "steps": 60,
+        "batch_size": 32,
+        "learning_rate": 0.003,
+        "rank": 8,
+        "trained": "lora",
+        "trunk": "separate",
+        "margin": 0.0,
+    },
     "training": {
         "method": "reward_distillation",
         "steps": 100,
@@ -66,20 +75,22 @@ GOLDEN = {
     "base_model": "82ff06bb7a0a",
     "responses": "85016d3e1eec",
     "pairs": "d972ea573f8b",
-    "preference_labels": "d444603485c3",
-    "reward_models/helpfulness": "72b6532a7156",
-    "reward_models/harmlessness": "b0444fcfac85",
-    "response_rewards/helpfulness": "9a30ce673cc4",
-    "response_rewards/harmlessness": "afeb3b89f3bf",
-    "panacea_policy/panacea": "fca2364058b5",
-    "baseline_policies/panacea_dpo": "9a369beb8ded",
-    "baseline_policies/rewarded_soups": "ddc5a797f16f",
-    "generations/reference": "190b335aed1c",
-    "generations/panacea": "ed77064ee9af",
-    "generations/panacea_dpo": "f9a486b29fe4",
-    "generations/rewarded_soups": "c03dabf6fb6f",
-    "pareto_front": "57a6cdcfa24a",
-    "report": "d6f76541778b",
+    "annotations/helpfulness by data": "3be6f21a968c",
+    "annotations/harmlessness by data": "a8824d7bcd8a",
+    "preference_labels": "b7dcfc749bd4",
+    "reward_models/helpfulness": "ca0406e24ff6",
+    "reward_models/harmlessness": "c5d2666aa417",
+    "response_rewards/helpfulness": "970f4e78a04a",
+    "response_rewards/harmlessness": "a7555250ae06",
+    "panacea_policy/panacea": "be53b6cc13df",
+    "baseline_policies/panacea_dpo": "d393bcce988f",
+    "baseline_policies/rewarded_soups": "7c9418c4105f",
+    "generations/reference": "d70aaab0452e",
+    "generations/panacea": "40e4044d20ec",
+    "generations/panacea_dpo": "a2e0c04052a7",
+    "generations/rewarded_soups": "bbc576c7628f",
+    "pareto_front": "2e60f97d4599",
+    "report": "7f452f1db9bf",
 }
 GENERATIONS = {"reference", "panacea", "panacea_dpo", "rewarded_soups"}
 POLICIES = {"panacea_policy", "baseline_policies/panacea_dpo", "baseline_policies/rewarded_soups"}
@@ -270,6 +281,36 @@ def test_unknown_stages_and_parts_are_refused():
     for stage, part in (("champion", ""), ("reward_models", ""), ("generations", "ppo")):
         with pytest.raises(ValueError, match="no stage"):
             plan().key(stage, part)
+
+
+JUDGED = {
+    "labels": {
+        "helpfulness": [{"kind": "data"}, {"kind": "judge", "judge": "j"}],
+        "harmlessness": [{"kind": "length"}],
+    },
+    "judges": {"j": {"endpoint": "http://a/v1", "model": "m"}},
+}
+
+
+def test_a_source_of_labels_asks_no_other_again_and_where_a_judge_lives_does_not_matter():
+    more = {
+        **JUDGED["labels"],
+        "harmlessness": [{"kind": "length"}, {"kind": "matches", "pattern": "no"}],
+    }
+    remade = changed(plan(JUDGED), plan(JUDGED | {"labels": more}))
+    assert {name for name in remade if name.startswith("annotations")} <= {
+        "annotations/harmlessness by matches"
+    }
+    assert "reward_models/harmlessness" in remade and "reward_models/helpfulness" not in remade
+    moved = {"j": {"endpoint": "http://b/v1", "model": "m", "in_flight": 8, "max_tokens": 100}}
+    assert not changed(plan(JUDGED), plan(JUDGED | {"judges": moved}))
+
+
+def test_what_a_judge_labels_follows_from_what_others_have_labelled():
+    names = all_keys(plan(JUDGED))
+    more = names | all_keys(plan({**JUDGED, "data.annotators": 5}))
+    assert more["annotations/helpfulness by judge j"] != names["annotations/helpfulness by judge j"]
+    assert more["annotations/harmlessness by length"] == names["annotations/harmlessness by length"]
 
 
 def test_every_shipped_problem_has_keys_that_name_no_path(monkeypatch, tmp_path):

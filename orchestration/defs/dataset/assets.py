@@ -16,7 +16,7 @@ from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture
 from orchestration.stage import Made, StageRun
 from panacea_lib.data import load_preference_data
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
 from panacea_lib.problem_models import PretrainedModel, ScratchModel

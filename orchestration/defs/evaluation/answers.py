@@ -13,7 +13,7 @@ from orchestration.inputs import (
     reward_folders,
 )
 from orchestration.stage import Made, StageRun
-from panacea_lib.plan import policy_stage
+from panacea_lib.plan_content import policy_stage
 from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PromptRecord, content_id
 

@@ -19,7 +19,7 @@ from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, StageRun
 from panacea_lib.disk import fsync
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 
 _SAMPLES = """
 select method, preference, prompt, response, rewards from sample_responses_history

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestration.stage import StageRun
 from panacea_lib.disk import folder_aside
-from panacea_lib.plan import policy_stage
+from panacea_lib.plan_content import policy_stage
 from panacea_lib.problem_models import ScratchModel
 from panacea_lib.stored_slider import slider_of
 

@@ -15,7 +15,7 @@ from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, Outcome, StageRun
-from panacea_lib.plan import STAGE_VERSIONS, needs_rewards
+from panacea_lib.plan_content import STAGE_VERSIONS, needs_rewards
 
 _UPSTREAM = [prompts, base_model, responses, pairs, preference_labels, response_rewards]
 _COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters")

@@ -15,7 +15,7 @@ from panacea_lib.data import load_preference_data
 from panacea_lib.labelling.agreement import AgreementRecord, agreement
 from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.labelling.resolve import resolve_labels
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PairRecord, to_table
 

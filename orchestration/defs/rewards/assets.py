@@ -13,7 +13,7 @@ from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import StageRun
-from panacea_lib.plan import STAGE_VERSIONS
+from panacea_lib.plan_content import STAGE_VERSIONS
 
 _QUALITY = """
 select * exclude (problem, key, created_at, is_current) from reward_model_quality_history
