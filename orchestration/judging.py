@@ -26,7 +26,7 @@ def judge_job(
         annotator=source.judge,
         rubric=find_rubric(source.rubric or dimension, problem_file),
         dimension=dimension,
-        description=described.description,
+        description=described.description or dimension,
         temperature=source.temperature,
         pairs=pairs,
         cache=workspace.judged / "answers.sqlite",
