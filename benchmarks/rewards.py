@@ -295,9 +295,10 @@ def main() -> None:
             head = ["data", "models", *task.dimensions, "mean", "difference", "seconds"]
             if task.dimensions is not DIMENSIONS or not tables:
                 tables += ["", _row(head), _row(["---"] * len(head))]
-            tables += accuracy_rows(task, folder, given.seeds)
-            told = page(ratios, tables, given.seeds, command)  # what there is, should it be stopped
-            given.out.write_text(told, encoding="utf-8")
+            for row in accuracy_rows(task, folder, given.seeds):
+                tables.append(row)  # what there is so far is written, should this be stopped
+                told = page(ratios, tables, given.seeds, command)
+                given.out.write_text(told, encoding="utf-8")
 
 
 if __name__ == "__main__":
