@@ -263,7 +263,8 @@ def page(ratios: dict[str, Ratio], tables: list[str], seeds: int, command: str) 
             "",
             f"Percent, ties left out, mean of {seeds} seed(s). The difference to five models is of",
             "the mean over dimensions, with a bootstrap over prompts (which knows nothing of other",
-            "seeds). Seconds of training, all dimensions together.",
+            "seeds). Seconds of training, all dimensions together; wall clock, so only to be compared",
+            "where nobody else used the machine meanwhile.",
             "",
             *tables,
             "",
@@ -295,9 +296,10 @@ def main() -> None:
             head = ["data", "models", *task.dimensions, "mean", "difference", "seconds"]
             if task.dimensions is not DIMENSIONS or not tables:
                 tables += ["", _row(head), _row(["---"] * len(head))]
-            tables += accuracy_rows(task, folder, given.seeds)
-            told = page(ratios, tables, given.seeds, command)  # what there is, should it be stopped
-            given.out.write_text(told, encoding="utf-8")
+            for row in accuracy_rows(task, folder, given.seeds):
+                tables.append(row)  # what there is so far is written, should this be stopped
+                told = page(ratios, tables, given.seeds, command)
+                given.out.write_text(told, encoding="utf-8")
 
 
 if __name__ == "__main__":
