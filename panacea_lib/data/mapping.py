@@ -168,14 +168,15 @@ def _records(
 def _annotations(pair: str, opinions: list[Opinion]) -> Iterator[AnnotationRecord]:
     for opinion in opinions:
         for dimension, label in opinion.labels.items():
+            score_a, score_b = opinion.scores.get(dimension, (None, None))
             yield AnnotationRecord(
                 pair_id=pair,
                 dimension=dimension,
                 source=SOURCE,
                 annotator=opinion.annotator,
                 label=label,
-                score_a=None,
-                score_b=None,
+                score_a=score_a,
+                score_b=score_b,
                 shown_first=None,
                 status="ok",
                 reason=None,

@@ -105,10 +105,7 @@ def in_any_order(row: PairRow) -> PairRow:
     low, high = sorted((row.response_a, row.response_b))
     digest = hashlib.sha256("\0".join((row.prompt, low, high)).encode()).digest()
     first = high if digest[0] % 2 else low
-    if first == row.response_a:
-        return row
-    labels = {dimension: 1 - label for dimension, label in row.labels.items()}
-    return PairRow(row.place, row.id, row.prompt, row.response_b, row.response_a, labels)
+    return row if first == row.response_a else row.swapped()
 
 
 def _count(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
@@ -139,9 +136,10 @@ def _pair_responses(rows: Iterable[ResponseRow], counts: Counter[str]) -> Iterat
         responses = list(group)
         counts["unpaired_dropped"] += len(responses) == 1
         for a, b in combinations(responses, 2):
-            labels = {
-                dimension: compare(score, b.scores[dimension])
+            scores = {
+                dimension: (score, b.scores[dimension])
                 for dimension, score in a.scores.items()
                 if dimension in b.scores
             }
-            yield PairRow(b.place, None, prompt, a.response, b.response, labels)
+            labels = {dimension: compare(*both) for dimension, both in scores.items()}
+            yield PairRow(b.place, None, prompt, a.response, b.response, labels, scores)

@@ -1,6 +1,6 @@
 """One row of a file in each layout, read and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from panacea_lib.data.cells import RowPlace, Values, dig, identifier, number, show, text
@@ -19,11 +19,16 @@ from panacea_lib.problem_columns import (
 
 _LETTERS = {"a": 1.0, "b": 0.0, "tie": 0.5, "unknown": None}
 _TRUTH = {"true": 1.0, "false": 0.0}
+Scores = tuple[float, float]
+"""Of response a and of response b."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """Two responses and what one annotator says; a dimension not in `labels` is unknown."""
+    """Two responses and what one annotator says; a dimension not in `labels` is unknown.
+
+    scores: of the dimensions whose label compares two scores.
+    """
 
     place: RowPlace
     id: str | None
@@ -31,12 +36,23 @@ class PairRow:
     response_a: str
     response_b: str
     labels: dict[str, float]
+    scores: dict[str, Scores] = field(default_factory=dict)
     annotator: str | None = None
 
     @property
     def empty(self) -> bool:
         """Whether a text is empty, which only `drop_empty` lets through."""
         return not (self.prompt and self.response_a and self.response_b)
+
+    def swapped(self) -> "PairRow":
+        """The same opinion of the same pair, response b first."""
+        return replace(
+            self,
+            response_a=self.response_b,
+            response_b=self.response_a,
+            labels={dimension: 1 - label for dimension, label in self.labels.items()},
+            scores={dimension: (b, a) for dimension, (a, b) in self.scores.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +122,13 @@ def columns_of(label: LabelColumn) -> list[str]:
 def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> PairRow:
     """Check one row of the layout "pairs"; InputError names the row and the column."""
     labels: dict[str, float] = {}
+    scores: dict[str, Scores] = {}
     for dimension, label in columns.labels.items():
         found = _label(values, label, place)
-        if found is not None:
+        if isinstance(found, tuple):
+            scores[dimension] = found
+            labels[dimension] = compare(*found)
+        elif found is not None:
             labels[dimension] = found
     drop = columns.drop_empty
     names = {"id": columns.id, "annotator": columns.annotator}
@@ -124,6 +144,7 @@ def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> Pair
         response_a=text(dig(values, columns.response_a, place), columns.response_a, place, drop),
         response_b=text(dig(values, columns.response_b, place), columns.response_b, place, drop),
         labels=labels,
+        scores=scores,
         annotator=known.get("annotator"),
     )
 
@@ -192,15 +213,15 @@ def compare(score_a: float, score_b: float) -> float:
     return 0.5 if score_a == score_b else float(score_a > score_b)
 
 
-def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | None:
-    """P(a preferred over b) by one of the four forms; None is unknown."""
+def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | Scores | None:
+    """What one of the four forms says: P(a preferred over b), or two scores; None is unknown."""
     match label:
         case Preferred():
             return _preferred(dig(values, label.preferred, place), label, place)
         case Strength():
             return _strength(dig(values, label.strength, place), label, place)
         case ScorePair():
-            scores = [number(dig(values, c, place), c, place) for c in (label.a, label.b)]
+            a, b = (number(dig(values, c, place), c, place) for c in (label.a, label.b))
         case _:
             found = dig(values, label, place)
             if found is None:
@@ -211,9 +232,8 @@ def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | None:
                     f"holds {show(found)}",
                     "write [score of a, score of b], or null if unknown",
                 )
-            scores = [number(score, label, place) for score in found]
-    a, b = scores
-    return None if a is None or b is None else compare(a, b)
+            a, b = (number(score, label, place) for score in found)
+    return None if a is None or b is None else (a, b)
 
 
 def _preferred(value: Any, label: Preferred, place: RowPlace) -> float | None:
