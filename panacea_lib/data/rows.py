@@ -3,7 +3,16 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from panacea_lib.data.cells import RowPlace, Values, dig, identifier, number, show, text
+from panacea_lib.data.cells import (
+    RowPlace,
+    Values,
+    dig,
+    identifier,
+    number,
+    show,
+    text,
+    topic,
+)
 from panacea_lib.data.dialogues import last_turn, prompt_text, split_dialogue
 from panacea_lib.problem_columns import (
     ChosenColumns,
@@ -27,7 +36,8 @@ Scores = tuple[float, float]
 class PairRow:
     """Two responses and what one annotator says; a dimension not in `labels` is unknown.
 
-    scores: of the dimensions whose label compares two scores.
+    scores: of the dimensions whose label compares two scores; topic: of the prompt, None where it
+    is unknown.
     """
 
     place: RowPlace
@@ -38,6 +48,7 @@ class PairRow:
     labels: dict[str, float]
     scores: dict[str, Scores] = field(default_factory=dict)
     annotator: str | None = None
+    topic: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -57,12 +68,13 @@ class PairRow:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """One response; a dimension that is not in `scores` is unknown."""
+    """One response; a dimension that is not in `scores` is unknown. topic: as of a `PairRow`."""
 
     place: RowPlace
     prompt: str
     response: str
     scores: dict[str, float]
+    topic: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -102,7 +114,7 @@ def label_columns(columns: Columns) -> list[str]:
 def mapped_columns(columns: Columns) -> list[str]:
     """Every column of the mapping, as the problem writes them."""
     extra = [columns.id, columns.annotator] if isinstance(columns, PairColumns) else []
-    own = [name for name in extra if name]
+    own = [name for name in (*extra, columns.topic) if name]
     return list(dict.fromkeys([*own, *text_columns(columns), *label_columns(columns)]))
 
 
@@ -146,6 +158,7 @@ def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> Pair
         labels=labels,
         scores=scores,
         annotator=known.get("annotator"),
+        topic=_topic(values, columns, place),
     )
 
 
@@ -166,14 +179,15 @@ def read_chosen_row(values: Values, columns: ChosenColumns, place: RowPlace) -> 
         if one is None or other is None or one[0] != other[0]:
             return None
         (prompt, a), b = one, other[1]
-    return PairRow(place, None, prompt, a, b, {columns.dimension: 1.0})
+    known = _topic(values, columns, place)
+    return PairRow(place, None, prompt, a, b, {columns.dimension: 1.0}, topic=known)
 
 
 def read_response_rows(
     values: Values, columns: ResponseColumns, place: RowPlace
 ) -> list[ResponseRow]:
     """Check one row of the layout "responses": one response, or all of a list of them."""
-    drop = columns.drop_empty
+    drop, known = columns.drop_empty, _topic(values, columns, place)
     prompt = prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop)
     entries, prefix = [values], ""
     if columns.completions:
@@ -191,7 +205,7 @@ def read_response_rows(
                 scores[dimension] = score
         response = dig(entry, columns.response, place)
         answer = text(response, prefix + columns.response, place, drop)
-        rows.append(ResponseRow(place, prompt, answer, scores))
+        rows.append(ResponseRow(place, prompt, answer, scores, known))
     return rows
 
 
@@ -205,12 +219,18 @@ def read_demonstration_row(
         extra = text(dig(values, columns.input, place), columns.input, place, may_be_empty=True)
         prompt = f"{prompt}\n\n{extra}" if extra and prompt else prompt
     response = text(dig(values, columns.response, place), columns.response, place, drop)
-    return ResponseRow(place, prompt, response, {columns.dimension: 1.0})
+    known = _topic(values, columns, place)
+    return ResponseRow(place, prompt, response, {columns.dimension: 1.0}, known)
 
 
 def compare(score_a: float, score_b: float) -> float:
     """Two scores → P(a preferred over b): 1, 0, or 0.5 for a tie."""
     return 0.5 if score_a == score_b else float(score_a > score_b)
+
+
+def _topic(values: Values, columns: Columns, place: RowPlace) -> str | None:
+    """What the row says its prompt is about."""
+    return topic(dig(values, columns.topic, place), columns.topic, place) if columns.topic else None
 
 
 def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | Scores | None:
