@@ -1,5 +1,6 @@
 """How good a reward model is on held-out pairs, beside what is trivial and what is possible."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,7 @@ class HeldOutPairs:
     a: list[str]
     b: list[str]
     gold: np.ndarray | None = None
-    topic: list[str | None] | None = None
+    topic: Sequence[str | None] | None = None
 
     @property
     def longer(self) -> np.ndarray:
