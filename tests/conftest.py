@@ -41,7 +41,7 @@ def panacea(*arguments: str, cwd: Path | None = None) -> Finished:
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=300,
+        timeout=900,  # of a run that hangs: this machine may be busy with other things
     )
     return Finished(found.returncode, found.stdout, found.stderr)
 
