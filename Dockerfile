@@ -20,13 +20,15 @@ COPY assets_data assets_data
 COPY panacea_lib panacea_lib
 COPY orchestration orchestration
 COPY deploy/entrypoint deploy/workspace.yaml deploy/
-RUN pip install --no-deps --editable . && rm -rf build
+# Compiled here, as nothing can be written there later.
+RUN pip install --no-deps --editable . && python -m compileall -q panacea_lib orchestration
 
 FROM ${PYTHON_IMAGE}
 COPY --from=app /opt/venv /opt/venv
 COPY --from=app /opt/panacea /opt/panacea
 # The volume over var/ takes its owner from here. All else in the image is root's.
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp panacea \
+RUN groupadd --gid 10001 panacea \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp panacea \
     && install -d -o panacea -g panacea /srv/panacea/var /srv/panacea/var/problems
 # GOMP_SPINCOUNT and the three about telemetry are what the command `panacea` sets for itself.
 ENV PATH=/opt/venv/bin:$PATH \
