@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 		% sys.version.split()[0])'
 	@echo 'Installing into .venv. The default build of torch is large; README.md says how to use a CPU build.'
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[ui,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[ui,deploy,dev]'
 	@touch $(STAMP)
 
 demo: install ## Materialise everything of the problem `demo` and print its front
