@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from orchestration.evaluated import current_front
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.champions import (
     ChampionEvent,
@@ -127,6 +126,8 @@ def _candidate(
 
 def _today(warehouse: Warehouse, problem: Problem) -> ChampionEvent | None:
     """The policy that the problem shows today; None where it was not evaluated."""
+    from orchestration.evaluated import current_front
+
     front_key = current_front(warehouse, problem.name)
     if front_key is None or not warehouse.read(_EVALUATED, [problem.name])["evaluated"][0].as_py():
         return None

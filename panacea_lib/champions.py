@@ -31,7 +31,8 @@ _DECISION = ("decision_key", "metric", "judge", "difference", "low", "high", "de
 # The clock may be set back; the order of events may not.
 _INSERT = """
 insert into facts.champion_events by name
-select {columns}, greatest($now, coalesce($last::timestamp + interval 1 microsecond, $now)) as decided_at
+select {columns},
+    greatest($now, coalesce($last::timestamp + interval 1 microsecond, $now)) as decided_at
 """
 
 
