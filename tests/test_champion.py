@@ -314,7 +314,7 @@ def test_a_worse_retraining_is_refused_and_the_champion_stays(chain, tmp_path, m
     problems = tmp_path / "problems"
     problems.mkdir()
     text = (Path(__file__).parent / "problems" / "tiny.yaml").read_text("utf-8")
-    changed = text.replace("training:\n  steps: 20", "training:\n  steps: 1")
+    changed = text.replace("training:\n  steps: 20", "training:\n  steps: 4")
     assert changed != text
     (problems / "tiny.yaml").write_text(changed, encoding="utf-8")
     monkeypatch.setenv("PANACEA_PROBLEMS", str(problems))

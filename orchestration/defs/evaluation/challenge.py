@@ -74,9 +74,8 @@ def challenge(run: StageRun) -> Decided:
     today = _today(run, champion, key)
     if champion is not None and champion.policy_key == today.policy_key:
         return _told(run, Decided([Outcome("", key, "reused", 0.0)], champion, False))
-    for event in reversed(events):
-        if (event.decision_key, event.incumbent_key) == (key, today.incumbent_key):
-            return _told(run, Decided([Outcome("", key, "reused", 0.0)], event, False))
+    if before := _decision_before(events, today):
+        return _told(run, Decided([Outcome("", key, "reused", 0.0)], before, False))
     run.reporter.begin("")
     outcomes: list[Outcome] = []
     comparison = None
@@ -88,6 +87,19 @@ def challenge(run: StageRun) -> Decided:
     record(run.warehouse, today)
     outcomes.append(Outcome("", key, "built", perf_counter() - started))
     return _told(run, Decided(outcomes, today, True, comparison))
+
+
+def _decision_before(events: list[ChampionEvent], today: ChampionEvent) -> ChampionEvent | None:
+    """The last decision on the same challenge; a promotion that was rolled back since is none."""
+    ended = was_rolled_back(events, today.policy_key)
+    for event in reversed(events):
+        same = (event.decision_key, event.incumbent_key) == (
+            today.decision_key,
+            today.incumbent_key,
+        )
+        if same and not (ended and event.action == "promoted"):
+            return event
+    return None
 
 
 def _told(run: StageRun, decided: Decided) -> Decided:
