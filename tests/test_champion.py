@@ -3,7 +3,10 @@
 import json
 import shutil
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_warehouse import DIMENSIONS, candidate, champions, dataset, front
 
+from orchestration.defs.evaluation.challenge import decision_before, incomparable
+from orchestration.stage import StageRun
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.champions import (
     ChampionChangedError,
+    ChampionEvent,
     champion_events,
     champion_in,
     champion_of,
@@ -231,6 +237,64 @@ def test_events_are_in_order_even_if_the_clock_is_set_back(warehouse):
         )
     record(warehouse, candidate("third", incumbent_key="second"))
     assert champion(warehouse) == "third"
+
+
+# ---- what cannot be compared
+
+TODAY = "a" * 32
+
+
+def kept(store: ArtifactStore, key: str, weights: bytes) -> None:
+    """An artifact as stages keep it: its record differs from making to making."""
+    with store.writer(key) as folder:
+        (folder / "weights.safetensors").write_bytes(weights)
+        (folder / "product.json").write_text(f'{{"seconds": {int(key[0], 16)}}}')
+
+
+@pytest.fixture
+def why_not(tmp_path):
+    """Why today's policy may not challenge a champion that is unlike it in what is named."""
+    store = ArtifactStore(str(tmp_path / "store"))
+    for key, weights in (("c", b"champion"), ("b", b"base"), ("d", b"base"), ("e", b"other base")):
+        kept(store, key * 32, weights)
+    run = SimpleNamespace(store=store)
+
+    def call(*events: ChampionEvent, **changes: object) -> str | None:
+        champion = candidate(**{"key": "c" * 32} | changes)
+        return incomparable(cast(StageRun, run), candidate(TODAY), champion, list(events))
+
+    return call
+
+
+def test_another_model_or_other_dimensions_cannot_be_compared_and_the_remedy_is_told(why_not):
+    assert why_not() is None
+    assert why_not(base_key="d" * 32) is None, "the same files under another key"
+    for changes, said in (
+        ({"base_key": "e" * 32}, "made of another base model"),
+        ({"base_key": "f" * 32}, "made of another base model"),  # its files are gone
+        ({"quantization": "nf4"}, "quantisation nf4"),
+        ({"dimensions": DIMENSIONS[::-1]}, "whose dimensions were harmlessness, helpfulness"),
+        ({"key": "9" * 32}, "is gone"),
+    ):
+        reason = why_not(**changes)
+        assert said in reason
+        assert "panacea champion promote demo --policy aaaaaaaa" in reason
+
+
+def test_the_gate_does_not_promote_again_what_was_rolled_back(why_not):
+    ended = candidate(
+        "c" * 32,
+        action="rolled_back",
+        incumbent_key=TODAY,
+        reason="it swears",
+        decided_at=datetime(2026, 1, 2),
+    )
+    assert "rolled back on 2026-01-02 (it swears)" in why_not(ended)
+    same = candidate(TODAY, incumbent_key="c" * 32)
+    assert decision_before([same], same) == same
+    assert decision_before([same, ended], same) is None, "so that the refusal is recorded"
+    refused = replace(same, action="refused")
+    assert decision_before([same, ended, refused], same) == refused
 
 
 # ---- the command

@@ -65,7 +65,8 @@ def challenge(run: StageRun) -> Decided:
     """Let today's policy challenge the champion, and record what comes of it.
 
     An unchanged challenge is not repeated: where today's policy is the champion, or was decided on
-    against the same champion with the same answers and settings, nothing is recorded anew.
+    against the same champion with the same answers and settings, nothing is recorded anew, also
+    under `force`.
     MissingUpstreamError where today's policy was not evaluated; ChampionChangedError where somebody
     made another champion meanwhile.
     """
@@ -74,12 +75,12 @@ def challenge(run: StageRun) -> Decided:
     today = _today(run, champion, key)
     if champion is not None and champion.policy_key == today.policy_key:
         return _told(run, Decided([Outcome("", key, "reused", 0.0)], champion, False))
-    if before := _decision_before(events, today):
+    if before := decision_before(events, today):
         return _told(run, Decided([Outcome("", key, "reused", 0.0)], before, False))
     run.reporter.begin("")
     outcomes: list[Outcome] = []
     comparison = None
-    reason = _incomparable(run, today, champion, events)
+    reason = incomparable(run, today, champion, events)
     if reason is None:
         outcomes, today, comparison = _compare(run, today, champion)
     else:
@@ -89,7 +90,7 @@ def challenge(run: StageRun) -> Decided:
     return _told(run, Decided(outcomes, today, True, comparison))
 
 
-def _decision_before(events: list[ChampionEvent], today: ChampionEvent) -> ChampionEvent | None:
+def decision_before(events: list[ChampionEvent], today: ChampionEvent) -> ChampionEvent | None:
     """The last decision on the same challenge; a promotion that was rolled back since is none."""
     ended = was_rolled_back(events, today.policy_key)
     for event in reversed(events):
@@ -126,7 +127,7 @@ def _today(run: StageRun, champion: ChampionEvent | None, decision_key: str) -> 
     )
 
 
-def _incomparable(
+def incomparable(
     run: StageRun,
     today: ChampionEvent,
     champion: ChampionEvent | None,
