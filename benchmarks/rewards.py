@@ -263,7 +263,7 @@ def page(ratios: dict[str, Ratio], tables: list[str], seeds: int, command: str) 
             "",
             f"Percent, ties left out, mean of {seeds} seed(s). The difference to five models is of",
             "the mean over dimensions, with a bootstrap over prompts (which knows nothing of other",
-            "seeds). Seconds of training, all dimensions together; wall clock, so only to be compared",
+            "seeds). Seconds of training, all dimensions together; wall clock, only to be compared",
             "where nobody else used the machine meanwhile.",
             "",
             *tables,

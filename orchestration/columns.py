@@ -3,8 +3,8 @@
 from functools import cache
 
 import dagster as dg
-import duckdb
 
+from panacea_lib import quiet_duckdb
 from panacea_lib.warehouse.database import ensure_schema
 
 
@@ -19,7 +19,7 @@ def table_metadata(table: str) -> dict[str, dg.MetadataValue]:
 @cache
 def _schemas() -> dict[str, dg.TableSchema]:
     """Every table of `facts`, from a database in memory that the schema file has made."""
-    with duckdb.connect() as connection:
+    with quiet_duckdb.connect() as connection:
         ensure_schema(connection)
         rows = connection.execute(
             "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "

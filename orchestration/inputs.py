@@ -32,6 +32,12 @@ def prompt_records(run: Upstream) -> list[PromptRecord]:
     return from_table(run.rows("prompts", "prompts"), PromptRecord)
 
 
+def prompt_topics(run: Upstream) -> dict[str, str]:
+    """Prompt → what it is about, where the data says."""
+    rows = run.rows("prompt_topics", "prompts").to_pydict()
+    return dict(zip(rows["prompt_id"], rows["topic"], strict=True))
+
+
 def response_records(run: Upstream) -> list[ResponseRecord]:
     """All responses, in their order."""
     return from_table(run.rows("responses", "responses"), ResponseRecord)

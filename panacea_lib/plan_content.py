@@ -25,7 +25,7 @@ STAGE_VERSIONS = {
     "base_model": 2,
     "responses": 1,
     "pairs": 1,
-    "annotations": 1,
+    "annotations": 2,
     "preference_labels": 2,
     "reward_models": 2,
     "response_rewards": 1,

@@ -59,6 +59,11 @@ class _Columns(Strict):
     drop_empty: bool = Field(
         default=False, description="drop (and count) rows with an empty text, which else are errors"
     )
+    topic: str | None = Field(
+        default=None,
+        description="the column that says what the prompt is about, by a word or a whole number; "
+        "reward models are then also tried by topic",
+    )
 
 
 class PairColumns(_Columns):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 import duckdb
 from pydantic import Field, model_validator
 
+from panacea_lib import quiet_duckdb
 from panacea_lib.problem_types import Positive, Strict
 
 Unit = Literal["characters", "words", "tokens"]
@@ -79,7 +80,7 @@ class Matches(Scored):
     def _check_pattern(self) -> Self:
         """Asks RE2 itself, by way of DuckDB."""
         try:
-            with duckdb.connect() as connection:
+            with quiet_duckdb.connect() as connection:
                 row = connection.execute("select regexp_matches('', $1)", [self.pattern]).fetchone()
         except duckdb.Error as error:
             said = str(error).removeprefix("Invalid Input Error: ")

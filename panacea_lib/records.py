@@ -27,6 +27,14 @@ class PromptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptTopicRecord:
+    """What a prompt is about, where the data says."""
+
+    prompt_id: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseRecord:
     """An answer to a prompt; `source` is "reference" (sampled) or "data" (read from a file)."""
 

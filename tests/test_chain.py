@@ -110,7 +110,9 @@ def test_the_leaderboard_has_every_method_with_its_figures(chain):
 
 def test_every_view_answers(chain):
     views = warehouse().read("select view_name from duckdb_views() where not internal")
-    for view in views["view_name"].to_pylist():
+    of_judges = {"position_bias", "label_costs", "source_agreement"}  # tiny asks one annotator
+    names = views["view_name"].to_pylist()
+    for view in (name for name in names if name.removesuffix("_history") not in of_judges):
         found = warehouse().read(f"select * from {view} where problem = 'tiny'")
         assert found.num_rows > 0, view
 
@@ -182,7 +184,7 @@ def test_again_changes_no_row_count_and_makes_nothing(chain):
     before = row_counts()
     again = panacea("materialize", "tiny")
     assert again.code == 0, again.err
-    assert "built" not in again.err and again.err.count("reused") == 18
+    assert "built" not in again.err and again.err.count("reused") == 20
     assert row_counts() == before
     assert again.out == chain.out
 

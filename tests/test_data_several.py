@@ -215,7 +215,7 @@ def test_pairs_that_others_label_are_kept(tmp_path: Path) -> None:
     data = load_preference_data(load_problem(path), path)
     assert data.counts["pairs"] == 40 and data.annotations == []
     path = problem_file(tmp_path, [], data=bare, labels=concise)
-    with pytest.raises(InputError, match=r"unknown \['warm'\].*source in the section labels"):
+    with pytest.raises(InputError, match=r"unknown \['warm'\].*source in labels"):
         load_problem(path)
 
 

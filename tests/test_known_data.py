@@ -127,6 +127,7 @@ def test_each_mapping_reads_the_published_columns(name: str, tmp_path: Path) -> 
     decided = {a.dimension for a in data.annotations if a.label != 0.5}
     assert decided == set(known.dimensions)
     assert {a.annotator for a in data.annotations} == {name}
+    assert {t.topic for t in data.topics} == ({"general"} if name == "helpsteer3" else set())
 
 
 def test_every_known_data_set_is_tried_and_described() -> None:

@@ -1,5 +1,6 @@
 """What is said of reward models on held-out pairs, on numbers whose answer is known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,7 +19,7 @@ from panacea_lib.rewards.calibration import (
     fit_temperature,
     reliability,
 )
-from panacea_lib.rewards.quality import HeldOutPairs, prefers_longer, reward_quality
+from panacea_lib.rewards.quality import HeldOutPairs, prefers_longer, reward_quality, topic_metrics
 
 
 def draw(n: int = 20_000, too_sure: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +125,17 @@ def test_the_report_has_every_figure():
     low, high = (rows["length_correlation"][end] for end in ("low", "high"))
     assert low < 0 < high, "this model does not look at length"
     assert {row["scaled"] for row in found.calibration} == {True, False}
+
+
+def test_pairs_whose_topic_is_unknown_are_in_no_topic():
+    """Of two pairs about bread one is right; a tie and a pair about nothing known do not count."""
+    label, margins = np.array([1, 0, 0.5, 1, 1]), np.array([1.0, 1, 1, 1, 1])
+    topics = ["bread", "bread", "bread", None, "locks"]
+    pairs = HeldOutPairs(label, list("pqrst"), ["a"] * 5, ["b"] * 5, topic=topics)
+    told = {row["metric"]: (row["value"], row["n"]) for row in topic_metrics(margins, pairs)}
+    assert told == {"accuracy/bread": (0.5, 2), "accuracy/locks": (1, 1)}
+    for none in (None, [None] * 5):
+        assert topic_metrics(margins, replace(pairs, topic=none)) == []
 
 
 def test_length_alone_by_hand():

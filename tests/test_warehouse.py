@@ -206,3 +206,12 @@ def test_retired_parts_are_history(warehouse):
     assert warehouse.read("from runs")["part"].to_pylist() == ["dpo"]
     assert warehouse.read("from runs_history")["part"].to_pylist() == ["dpo", "soups"]
     assert warehouse.is_complete("key-soups")
+
+
+def test_a_slow_query_prints_nothing(tmp_path):
+    """DuckDB 2.0 draws a progress bar on stdout after two seconds, in any process."""
+    warehouse = Warehouse(tmp_path / "panacea.duckdb")
+    asked = "select current_setting('enable_progress_bar') as bar"
+    with warehouse.writer("test") as connection:
+        assert connection.execute(asked).fetchall() == [(False,)]
+    assert warehouse.read(asked)["bar"].to_pylist() == [False]

@@ -113,6 +113,21 @@ def identifier(value: Any, column: str, place: RowPlace, key: str) -> str:
     return str(value)
 
 
+def topic(value: Any, column: str, place: RowPlace) -> str | None:
+    """A topic as text: a word or a whole number; null and empty are unknown."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or isinstance(value, str):
+        return text(value, column, place, may_be_empty=True).strip() or None
+    raise place.error(
+        column,
+        f"{show(value)} is no topic",
+        "write a word or a whole number, or null if unknown",
+    )
+
+
 def show(value: Any) -> str:
     """A value as an error quotes it."""
     quoted = "nothing" if value is None else repr(value)

@@ -16,11 +16,13 @@ from panacea_lib.data.pairing import (
 )
 from panacea_lib.data.rows import ResponseRow
 from panacea_lib.data.split import split_prompts
+from panacea_lib.data.topics import PartTopics
 from panacea_lib.problem_data import Split
 from panacea_lib.records import (
     AnnotationRecord,
     PairRecord,
     PromptRecord,
+    PromptTopicRecord,
     ResponseRecord,
     Side,
     pair_id,
@@ -47,6 +49,7 @@ class PreferenceData:
     parts, `pairs` being its own that no part before it has."""
 
     prompts: list[PromptRecord]
+    topics: list[PromptTopicRecord]
     responses: list[ResponseRecord]
     pairs: list[PairRecord]
     annotations: list[AnnotationRecord]
@@ -68,24 +71,30 @@ def map_parts(
 
     Rows that say the same (also with the responses swapped) are dropped. Different opinions on
     one pair stay apart as annotations; the mean of an annotator's, then of all annotators', is
-    still P(a preferred over b).
+    still P(a preferred over b). Where two parts name different topics of one prompt, the first
+    part's stands.
 
     Counts: `rows_read`, `duplicates_dropped`, `opinions_merged` (rows), `identical_dropped`
     (pairs of one text with itself), `unlabelled_dropped` (pairs without any label),
     `unpaired_dropped` (responses that are alone with their prompt), `empty_dropped`,
     `dialogues_dropped` (see `pair_rows`), then what is left: `prompts`, `responses`, `pairs`,
-    `labels`, `ties`, `demonstrations` if there are any, and per dimension `labels.DIMENSION`.
+    `labels`, `ties`, `demonstrations` and `topics` (prompts that have one) if there are any, and
+    per dimension `labels.DIMENSION`.
 
-    InputError: a bad row, one id on two pairs, no pair at all, a needed dimension without a usable
-    label among the training pairs, one prompt only, an empty side of the split.
+    InputError: a bad row, one id on two pairs, two topics of one prompt in one part, no pair at
+    all, a needed dimension without a usable label among the training pairs, one prompt only, an
+    empty side of the split.
     """
     pairs = Pairs(keep_unlabelled)
     shown: list[ResponseRow] = []
+    topics: dict[str, str] = {}
     counts = [Counter(dict.fromkeys(("rows_read", *DROPPED), 0)) for _ in parts]
     for part, count in zip(parts, counts, strict=True):
-        pairs.add(part, pair_rows(part, count), count)
-        own = demonstration_rows(part, count)
+        said = PartTopics(part.columns.topic)
+        pairs.add(part, pair_rows(part, count, said), count)
+        own = demonstration_rows(part, count, said)
         shown += own
+        topics = said.known | topics
         if own:
             count["demonstrations"] = len(own)
     between: Counter[str] = Counter()  # demonstrations of two parts meet in a pair
@@ -99,7 +108,7 @@ def map_parts(
     column = parts[0].columns.prompt or "chosen"
     texts = [*(pair.prompt for pair in pairs.all()), *(row.prompt for row in shown)]
     sides = split_prompts(texts, split, f"{parts[0].where}, line 1, column {column!r}")
-    data = _records(pairs.all(), shown, sides, total)
+    data = _records(pairs.all(), shown, sides, topics, total)
     training = {pair.pair_id for pair in data.pairs if pair.split == "train"}
     check_labels(mean_labels(data.annotations), training, parts, needed)
     if len(parts) > 1:
@@ -120,7 +129,11 @@ def mean_labels(annotations: Sequence[AnnotationRecord]) -> dict[tuple[str, str]
 
 
 def _records(
-    pairs: list[Pair], shown: list[ResponseRow], sides: dict[str, Side], counts: Counter[str]
+    pairs: list[Pair],
+    shown: list[ResponseRow],
+    sides: dict[str, Side],
+    topics: dict[str, str],
+    counts: Counter[str],
 ) -> PreferenceData:
     prompts: dict[str, PromptRecord] = {}
     responses: dict[str, ResponseRecord] = {}
@@ -147,6 +160,9 @@ def _records(
         (dimension,) = row.scores
         side = sides[row.prompt]
         demonstrations.append(Demonstration(side, row.prompt, row.response, dimension))
+    told = [PromptTopicRecord(i, topics[p.text]) for i, p in prompts.items() if p.text in topics]
+    if told:
+        counts["topics"] = len(told)
     labels = mean_labels(annotations)
     counts.update(
         prompts=len(prompts),
@@ -157,6 +173,7 @@ def _records(
     counts.update(f"labels.{dimension}" for _, dimension in labels)
     return PreferenceData(
         list(prompts.values()),
+        told,
         list(responses.values()),
         pair_records,
         annotations,
@@ -168,14 +185,15 @@ def _records(
 def _annotations(pair: str, opinions: list[Opinion]) -> Iterator[AnnotationRecord]:
     for opinion in opinions:
         for dimension, label in opinion.labels.items():
+            score_a, score_b = opinion.scores.get(dimension, (None, None))
             yield AnnotationRecord(
                 pair_id=pair,
                 dimension=dimension,
                 source=SOURCE,
                 annotator=opinion.annotator,
                 label=label,
-                score_a=None,
-                score_b=None,
+                score_a=score_a,
+                score_b=score_b,
                 shown_first=None,
                 status="ok",
                 reason=None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from panacea_lib.data.cells import RowPlace
 from panacea_lib.data.pairing import Part
-from panacea_lib.data.rows import PairRow
+from panacea_lib.data.rows import PairRow, Scores
 from panacea_lib.problem_columns import PairColumns
 
 PairKey = tuple[str, str, str]
@@ -14,10 +14,12 @@ PairKey = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one annotator says of a pair in one row: P(a preferred over b) by dimension."""
+    """What one annotator says of a pair in one row: P(a preferred over b) by dimension, and the
+    two scores where that follows from them."""
 
     annotator: str
     labels: dict[str, float]
+    scores: dict[str, Scores]
     place: RowPlace
 
 
@@ -48,6 +50,9 @@ class Pairs:
     def add(self, part: Part, rows: Iterable[PairRow], counts: Counter[str]) -> None:
         """Add a part's rows; those that add nothing are counted.
 
+        Rows of one annotator with equal labels say the same, whatever their scores: the first
+        one's are kept.
+
         InputError: one id on two pairs of the part; one annotator, named by a column, who says
         two things of one pair.
         """
@@ -67,8 +72,8 @@ class Pairs:
         new = key not in self._pairs
         pair = self._pairs.setdefault(key, Pair(row.prompt, row.response_a, row.response_b))
         annotator = part.annotator if row.annotator is None else part.prefix + row.annotator
-        swapped = row.response_a != pair.response_a
-        labels = {d: 1 - p if swapped else p for d, p in row.labels.items()}
+        said = row if row.response_a == pair.response_a else row.swapped()
+        labels = said.labels
         if new:
             counts["pairs"] += 1
         elif not labels or any(
@@ -79,7 +84,7 @@ class Pairs:
         else:
             counts["opinions_merged"] += 1
         if labels:
-            opinion = Opinion(annotator, labels, row.place)
+            opinion = Opinion(annotator, labels, said.scores, row.place)
             if row.annotator is not None:
                 _check_agrees(part, opinion, pair.opinions)
             pair.opinions.append(opinion)

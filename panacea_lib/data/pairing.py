@@ -16,6 +16,7 @@ from panacea_lib.data.rows import (
     read_pair_row,
     read_response_rows,
 )
+from panacea_lib.data.topics import PartTopics
 from panacea_lib.problem_columns import ChosenColumns, Columns, DemonstrationColumns, PairColumns
 
 DROPPED: tuple[str, ...] = (
@@ -41,41 +42,42 @@ class Part:
     prefix: str = ""
 
 
-def pair_rows(part: Part, counts: Counter[str]) -> Iterator[PairRow]:
+def pair_rows(part: Part, counts: Counter[str], topics: PartTopics) -> Iterator[PairRow]:
     """The pairs of a part; of demonstrations none. Counts `rows_read`, `unpaired_dropped`
     (responses alone with their prompt), `empty_dropped` (rows, of completions responses) and
-    `dialogues_dropped` (rows whose two dialogues part before their last answers)."""
-    for row in _pair_rows(part, counts):
+    `dialogues_dropped` (rows whose two dialogues part before their last answers); `topics` notes
+    what the rows' prompts are about."""
+    for row in _pair_rows(part, counts, topics):
         if row.empty:
             counts["empty_dropped"] += 1
         else:
             yield row
 
 
-def _pair_rows(part: Part, counts: Counter[str]) -> Iterator[PairRow]:
+def _pair_rows(part: Part, counts: Counter[str], topics: PartTopics) -> Iterator[PairRow]:
     columns, rows = part.columns, _count(part.rows, counts)
     match columns:
         case PairColumns():
             for place, values in rows:
-                yield read_pair_row(values, columns, place)
+                yield topics.note(read_pair_row(values, columns, place))
         case ChosenColumns():
             for place, values in rows:
                 row = read_chosen_row(values, columns, place)
                 if row is None:
                     counts["dialogues_dropped"] += 1
                 else:
-                    yield in_any_order(row)
+                    yield topics.note(in_any_order(row))
         case DemonstrationColumns():
             return
         case _:
             every = (r for place, v in rows for r in read_response_rows(v, columns, place))
-            graded = _without_empty(every, counts)
+            graded = map(topics.note, _without_empty(every, counts))
             if columns.group == "prompt":
                 graded = _sorted_by_prompt(graded)
             yield from _pair_responses(graded, counts)
 
 
-def demonstration_rows(part: Part, counts: Counter[str]) -> list[ResponseRow]:
+def demonstration_rows(part: Part, counts: Counter[str], topics: PartTopics) -> list[ResponseRow]:
     """The demonstrations of a part, each scored 1 on its dimension; [] where it holds pairs."""
     columns = part.columns
     if not isinstance(columns, DemonstrationColumns):
@@ -84,7 +86,7 @@ def demonstration_rows(part: Part, counts: Counter[str]) -> list[ResponseRow]:
         read_demonstration_row(values, columns, place)
         for place, values in _count(part.rows, counts)
     )
-    return list(_without_empty(every, counts))
+    return [topics.note(row) for row in _without_empty(every, counts)]
 
 
 def pair_demonstrations(rows: Iterable[ResponseRow]) -> Iterator[PairRow]:
@@ -105,10 +107,7 @@ def in_any_order(row: PairRow) -> PairRow:
     low, high = sorted((row.response_a, row.response_b))
     digest = hashlib.sha256("\0".join((row.prompt, low, high)).encode()).digest()
     first = high if digest[0] % 2 else low
-    if first == row.response_a:
-        return row
-    labels = {dimension: 1 - label for dimension, label in row.labels.items()}
-    return PairRow(row.place, row.id, row.prompt, row.response_b, row.response_a, labels)
+    return row if first == row.response_a else row.swapped()
 
 
 def _count(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
@@ -139,9 +138,10 @@ def _pair_responses(rows: Iterable[ResponseRow], counts: Counter[str]) -> Iterat
         responses = list(group)
         counts["unpaired_dropped"] += len(responses) == 1
         for a, b in combinations(responses, 2):
-            labels = {
-                dimension: compare(score, b.scores[dimension])
+            scores = {
+                dimension: (score, b.scores[dimension])
                 for dimension, score in a.scores.items()
                 if dimension in b.scores
             }
-            yield PairRow(b.place, None, prompt, a.response, b.response, labels)
+            labels = {dimension: compare(*both) for dimension, both in scores.items()}
+            yield PairRow(b.place, None, prompt, a.response, b.response, labels, scores)

@@ -1,9 +1,18 @@
 """One row of a file in each layout, read and checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from panacea_lib.data.cells import RowPlace, Values, dig, identifier, number, show, text
+from panacea_lib.data.cells import (
+    RowPlace,
+    Values,
+    dig,
+    identifier,
+    number,
+    show,
+    text,
+    topic,
+)
 from panacea_lib.data.dialogues import last_turn, prompt_text, split_dialogue
 from panacea_lib.problem_columns import (
     ChosenColumns,
@@ -19,11 +28,17 @@ from panacea_lib.problem_columns import (
 
 _LETTERS = {"a": 1.0, "b": 0.0, "tie": 0.5, "unknown": None}
 _TRUTH = {"true": 1.0, "false": 0.0}
+Scores = tuple[float, float]
+"""Of response a and of response b."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """Two responses and what one annotator says; a dimension not in `labels` is unknown."""
+    """Two responses and what one annotator says; a dimension not in `labels` is unknown.
+
+    scores: of the dimensions whose label compares two scores; topic: of the prompt, None where it
+    is unknown.
+    """
 
     place: RowPlace
     id: str | None
@@ -31,22 +46,35 @@ class PairRow:
     response_a: str
     response_b: str
     labels: dict[str, float]
+    scores: dict[str, Scores] = field(default_factory=dict)
     annotator: str | None = None
+    topic: str | None = None
 
     @property
     def empty(self) -> bool:
         """Whether a text is empty, which only `drop_empty` lets through."""
         return not (self.prompt and self.response_a and self.response_b)
 
+    def swapped(self) -> "PairRow":
+        """The same opinion of the same pair, response b first."""
+        return replace(
+            self,
+            response_a=self.response_b,
+            response_b=self.response_a,
+            labels={dimension: 1 - label for dimension, label in self.labels.items()},
+            scores={dimension: (b, a) for dimension, (a, b) in self.scores.items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """One response; a dimension that is not in `scores` is unknown."""
+    """One response; a dimension that is not in `scores` is unknown. topic: as of a `PairRow`."""
 
     place: RowPlace
     prompt: str
     response: str
     scores: dict[str, float]
+    topic: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -86,7 +114,7 @@ def label_columns(columns: Columns) -> list[str]:
 def mapped_columns(columns: Columns) -> list[str]:
     """Every column of the mapping, as the problem writes them."""
     extra = [columns.id, columns.annotator] if isinstance(columns, PairColumns) else []
-    own = [name for name in extra if name]
+    own = [name for name in (*extra, columns.topic) if name]
     return list(dict.fromkeys([*own, *text_columns(columns), *label_columns(columns)]))
 
 
@@ -106,9 +134,13 @@ def columns_of(label: LabelColumn) -> list[str]:
 def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> PairRow:
     """Check one row of the layout "pairs"; InputError names the row and the column."""
     labels: dict[str, float] = {}
+    scores: dict[str, Scores] = {}
     for dimension, label in columns.labels.items():
         found = _label(values, label, place)
-        if found is not None:
+        if isinstance(found, tuple):
+            scores[dimension] = found
+            labels[dimension] = compare(*found)
+        elif found is not None:
             labels[dimension] = found
     drop = columns.drop_empty
     names = {"id": columns.id, "annotator": columns.annotator}
@@ -124,7 +156,9 @@ def read_pair_row(values: Values, columns: PairColumns, place: RowPlace) -> Pair
         response_a=text(dig(values, columns.response_a, place), columns.response_a, place, drop),
         response_b=text(dig(values, columns.response_b, place), columns.response_b, place, drop),
         labels=labels,
+        scores=scores,
         annotator=known.get("annotator"),
+        topic=_topic(values, columns, place),
     )
 
 
@@ -145,14 +179,15 @@ def read_chosen_row(values: Values, columns: ChosenColumns, place: RowPlace) -> 
         if one is None or other is None or one[0] != other[0]:
             return None
         (prompt, a), b = one, other[1]
-    return PairRow(place, None, prompt, a, b, {columns.dimension: 1.0})
+    known = _topic(values, columns, place)
+    return PairRow(place, None, prompt, a, b, {columns.dimension: 1.0}, topic=known)
 
 
 def read_response_rows(
     values: Values, columns: ResponseColumns, place: RowPlace
 ) -> list[ResponseRow]:
     """Check one row of the layout "responses": one response, or all of a list of them."""
-    drop = columns.drop_empty
+    drop, known = columns.drop_empty, _topic(values, columns, place)
     prompt = prompt_text(dig(values, columns.prompt, place), columns.prompt, place, drop)
     entries, prefix = [values], ""
     if columns.completions:
@@ -170,7 +205,7 @@ def read_response_rows(
                 scores[dimension] = score
         response = dig(entry, columns.response, place)
         answer = text(response, prefix + columns.response, place, drop)
-        rows.append(ResponseRow(place, prompt, answer, scores))
+        rows.append(ResponseRow(place, prompt, answer, scores, known))
     return rows
 
 
@@ -184,7 +219,8 @@ def read_demonstration_row(
         extra = text(dig(values, columns.input, place), columns.input, place, may_be_empty=True)
         prompt = f"{prompt}\n\n{extra}" if extra and prompt else prompt
     response = text(dig(values, columns.response, place), columns.response, place, drop)
-    return ResponseRow(place, prompt, response, {columns.dimension: 1.0})
+    known = _topic(values, columns, place)
+    return ResponseRow(place, prompt, response, {columns.dimension: 1.0}, known)
 
 
 def compare(score_a: float, score_b: float) -> float:
@@ -192,15 +228,20 @@ def compare(score_a: float, score_b: float) -> float:
     return 0.5 if score_a == score_b else float(score_a > score_b)
 
 
-def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | None:
-    """P(a preferred over b) by one of the four forms; None is unknown."""
+def _topic(values: Values, columns: Columns, place: RowPlace) -> str | None:
+    """What the row says its prompt is about."""
+    return topic(dig(values, columns.topic, place), columns.topic, place) if columns.topic else None
+
+
+def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | Scores | None:
+    """What one of the four forms says: P(a preferred over b), or two scores; None is unknown."""
     match label:
         case Preferred():
             return _preferred(dig(values, label.preferred, place), label, place)
         case Strength():
             return _strength(dig(values, label.strength, place), label, place)
         case ScorePair():
-            scores = [number(dig(values, c, place), c, place) for c in (label.a, label.b)]
+            a, b = (number(dig(values, c, place), c, place) for c in (label.a, label.b))
         case _:
             found = dig(values, label, place)
             if found is None:
@@ -211,9 +252,8 @@ def _label(values: Values, label: LabelColumn, place: RowPlace) -> float | None:
                     f"holds {show(found)}",
                     "write [score of a, score of b], or null if unknown",
                 )
-            scores = [number(score, label, place) for score in found]
-    a, b = scores
-    return None if a is None or b is None else compare(a, b)
+            a, b = (number(score, label, place) for score in found)
+    return None if a is None or b is None else (a, b)
 
 
 def _preferred(value: Any, label: Preferred, place: RowPlace) -> float | None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-import duckdb
 import pyarrow as pa
 
+from panacea_lib import quiet_duckdb
 from panacea_lib.records import LabelRecord, arrow_schema
 
 # An annotator who was asked twice (in both orders) has one opinion, and none where one of the two
@@ -60,7 +60,7 @@ def resolve_labels(annotations: Sequence[pa.Table]) -> pa.Table:
         )
         for rank, table in enumerate(annotations)
     ]
-    with duckdb.connect() as connection:
+    with quiet_duckdb.connect() as connection:
         connection.register("said", pa.concat_tables(ranked))
         found = connection.sql(_RESOLVE).to_arrow_table()
     return found.cast(arrow_schema(LabelRecord))

@@ -7,10 +7,10 @@ better measured in characters or tokens.
 
 from typing import assert_never
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
+from panacea_lib import quiet_duckdb
 from panacea_lib.labelling.scores import scored_annotations
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.problem_labelling import Conciseness, Length, Matches, Readability, Rule
@@ -79,7 +79,7 @@ def _scores_in_duckdb(
         score_a=rule_expression(rule, "text_a"), score_b=rule_expression(rule, "text_b")
     )
     parameters = {"pattern": rule.pattern} if isinstance(rule, Matches) else None
-    with duckdb.connect() as connection:
+    with quiet_duckdb.connect() as connection:
         connection.register("pairs", pairs.select(["response_a", "response_b"]))
         found = connection.sql(sql, params=parameters).fetchnumpy()
     return np.asarray(found["score_a"]), np.asarray(found["score_b"])

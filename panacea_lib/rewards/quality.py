@@ -1,5 +1,6 @@
 """How good a reward model is on held-out pairs, beside what is trivial and what is possible."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ class HeldOutPairs:
     """N held-out pairs that have a label on one dimension.
 
     label: P(a preferred over b), (N,); prompt: an id of each pair's prompt; a, b: the responses'
-    texts; gold: the true P(a preferred), where it is known; topic: what each prompt is about, where
-    that is known.
+    texts; gold: the true P(a preferred), where it is known; topic: what each prompt is about, None
+    where that is unknown.
     """
 
     label: np.ndarray
@@ -31,7 +32,7 @@ class HeldOutPairs:
     a: list[str]
     b: list[str]
     gold: np.ndarray | None = None
-    topic: list[str] | None = None
+    topic: Sequence[str | None] | None = None
 
     @property
     def longer(self) -> np.ndarray:
@@ -130,13 +131,12 @@ def _against_baselines(margins: np.ndarray, pairs: HeldOutPairs, longer_wins: bo
 
 
 def topic_metrics(margins: np.ndarray, pairs: HeldOutPairs) -> list[Row]:
-    """Rows `accuracy/TOPIC`, one per topic, ties left out; none where topics are unknown."""
-    if pairs.topic is None:
-        return []
-    kept, topics = pairs.label != 0.5, np.array(pairs.topic)
-    hits = (margins > 0) == (pairs.label > 0.5)
+    """Rows `accuracy/TOPIC`, one per topic, without ties and pairs whose topic is unknown."""
+    topics = np.array(pairs.topic or [], dtype=object)
+    kept, hits = pairs.label != 0.5, (margins > 0) == (pairs.label > 0.5)
     return [
-        _share(f"accuracy/{topic}", hits[kept & (topics == topic)]) for topic in np.unique(topics)
+        _share(f"accuracy/{topic}", hits[kept & (topics == topic)])
+        for topic in sorted({topic for topic in topics if topic is not None})
     ]
 
 

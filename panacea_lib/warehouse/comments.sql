@@ -134,6 +134,9 @@ comment on column facts.prompts.prompt_id is 'hash of the prompt';
 comment on column facts.prompts.split is 'train, validation or test';
 comment on column facts.prompts.text is 'the prompt';
 
+comment on column facts.prompt_topics.key is 'content key of the product that the row belongs to';
+comment on column facts.prompt_topics.prompt_id is 'hash of the prompt';
+
 comment on column facts.response_rewards.key is
     'content key of the product that the row belongs to';
 comment on column facts.response_rewards.response_id is 'hash of prompt and response';

@@ -18,6 +18,7 @@ from pathlib import Path
 import duckdb
 from filelock import FileLock, Timeout
 
+from panacea_lib import quiet_duckdb
 from panacea_lib.disk import fsync
 
 VERSION = 1
@@ -81,7 +82,7 @@ def connect_to_write(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            return duckdb.connect(path)
+            return quiet_duckdb.connect(path)
         except duckdb.IOException as error:
             if "lock" not in str(error):
                 raise
@@ -99,7 +100,7 @@ def connect_to_read(snapshot: Path) -> duckdb.DuckDBPyConnection:
     Attached to an instance of its own: DuckDB shares one instance per path within a process, which
     would show a thread the file that another thread opened before the latest was published.
     """
-    connection = duckdb.connect()
+    connection = quiet_duckdb.connect()
     try:
         quoted = str(snapshot).replace("'", "''")
         connection.execute(f"attach '{quoted}' as panacea (read_only)")

@@ -112,6 +112,15 @@ create table if not exists facts.prompts (
 );
 comment on table facts.prompts is 'Stage prompts: every prompt and its split';
 
+create table if not exists facts.prompt_topics (
+    key varchar not null,
+    prompt_id varchar not null,
+    topic varchar not null
+);
+comment on table facts.prompt_topics is
+    'Stage prompts: what prompts are about, where a column of the data says; no row: unknown';
+comment on column facts.prompt_topics.topic is 'as the data has it';
+
 create table if not exists facts.responses (
     key varchar not null,
     response_id varchar not null,

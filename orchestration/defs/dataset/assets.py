@@ -20,7 +20,13 @@ from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
-from panacea_lib.records import PromptRecord, ResponseRecord, response_id, to_table
+from panacea_lib.records import (
+    PromptRecord,
+    PromptTopicRecord,
+    ResponseRecord,
+    response_id,
+    to_table,
+)
 
 REFERENCE = "reference"  # the source of responses that the base model gave
 
@@ -42,13 +48,7 @@ def prompts(
     the order of λ.
     """
     run = StageRun(context, "prompts", workspace, settings)
-
-    def build() -> Made:
-        records, counts = _prompts_and_counts(run)
-        tables = {"prompts": to_table(records, PromptRecord), "dimensions": _dimensions(run)}
-        return Made(tables, {"counts": counts})
-
-    outcome = run.make_rows("", build)
+    outcome = run.make_rows("", lambda: _prompts(run))
     sides = run.rows("prompts", "prompts")["split"].value_counts().to_pylist()
     return run.result(
         [outcome],
@@ -130,15 +130,24 @@ def responses(
     return run.result([outcome], {"samples of the base model": dg.MetadataValue.md(shown)})
 
 
-def _prompts_and_counts(run: StageRun) -> tuple[list[PromptRecord], dict[str, Any]]:
-    data = run.problem.data
+def _prompts(run: StageRun) -> Made:
+    """Prompts, their topics and the dimensions, and what was counted of the data."""
+    data, topics = run.problem.data, list[PromptTopicRecord]()
     if isinstance(data, WorldData):
         from panacea_lib.world.data import world_prompts
 
         records = world_prompts(data, run.plan.seed)
-        return records, {"prompts": len(records)}
-    found = load_preference_data(run.problem, run.problem_file)
-    return found.prompts, {**found.counts, **found.part_counts}
+        counts: dict[str, Any] = {"prompts": len(records)}
+    else:
+        found = load_preference_data(run.problem, run.problem_file)
+        records, topics = found.prompts, found.topics
+        counts = {**found.counts, **found.part_counts}
+    tables = {
+        "prompts": to_table(records, PromptRecord),
+        "prompt_topics": to_table(topics, PromptTopicRecord),
+        "dimensions": _dimensions(run),
+    }
+    return Made(tables, {"counts": counts})
 
 
 def _dimensions(run: StageRun) -> pa.Table:

@@ -1,7 +1,7 @@
 """One trunk of the reward models: trained, then tried on the validation pairs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from orchestration.inputs import (
     pair_records,
     pair_texts,
     prompt_records,
+    prompt_topics,
     response_records,
     score_differences,
 )
@@ -32,6 +33,7 @@ from panacea_lib.rewards.quality import (
 if TYPE_CHECKING:
     from panacea_lib.rewards.train import LabelledPair
 
+Value = TypeVar("Value")
 _METRICS = pa.schema(
     [
         ("dimension", pa.string()),
@@ -140,7 +142,7 @@ def _try(
     scores = once_each(models.scores, texts[0] * 2, texts[1] + texts[2])
     score_a, score_b = scores[: own.num_rows], scores[own.num_rows :]
     gold = _gold_probability(run, names)
-    topics = _topics(run, texts[0])
+    topics = _topics(run, own)
     training = pairs.filter(pc.field("split") == "train")
     longer = length_difference(
         training["response_a"].to_pylist(), training["response_b"].to_pylist()
@@ -155,7 +157,7 @@ def _try(
             a=_kept(texts[1], known),
             b=_kept(texts[2], known),
             gold=None if gold is None else gold[tried, i][known],
-            topic=None if topics is None else _kept(topics, known),
+            topic=_kept(topics, known),
         )
         seen = np.isfinite(taught)
         longer_wins = prefers_longer(taught[seen], longer[seen])
@@ -163,7 +165,7 @@ def _try(
     return found
 
 
-def _kept(values: list[str], keep: np.ndarray) -> list[str]:
+def _kept(values: list[Value], keep: np.ndarray) -> list[Value]:
     return [value for value, kept in zip(values, keep, strict=True) if kept]
 
 
@@ -179,14 +181,15 @@ def _gold_probability(run: StageRun, dimensions: list[str]) -> np.ndarray | None
     return known[:, [names.index(name) for name in dimensions]]
 
 
-def _topics(run: StageRun, prompts: list[str]) -> list[str] | None:
-    """What each prompt is about, where the embedded world knows it."""
+def _topics(run: StageRun, pairs: pa.Table) -> list[str | None]:
+    """What the prompt of each pair is about, where the embedded world knows it or the data says."""
     if not isinstance(run.problem.data, WorldData):
-        return None
+        told = prompt_topics(run)
+        return [told.get(prompt) for prompt in pairs["prompt_id"].to_pylist()]
     from panacea_lib.world.grammar import all_prompts
 
     known = all_prompts()
-    return [known[prompt].topic.name for prompt in prompts]
+    return [known[prompt].topic.name for prompt in pairs["prompt"].to_pylist()]
 
 
 def _rows(schema: pa.Schema, by_dimension: dict[str, list[dict]]) -> pa.Table:
