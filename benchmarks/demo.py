@@ -102,7 +102,7 @@ def page(runs: list[Measured], command: str) -> str:
         rest = run.wall - work
         memory = [run.pss / GIB, run.rss / GIB]
         rows.append([run.problem, run.wall, *memory, work, rest, (rest + models) / run.wall])
-    stages = [[stage, *(run.stages[stage] for run in runs)] for stage in STAGE_VERSIONS]
+    stages = [[stage, *(run.stages.get(stage, 0.0) for run in runs)] for stage in STAGE_VERSIONS]
     board = [row for run in runs for row in run.leaderboard]
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return f"""# The demo, measured

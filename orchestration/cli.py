@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestration.champion import app as champion
 from orchestration.environment import (
     be_quiet,
     disable_telemetry,
@@ -24,6 +25,7 @@ from orchestration.label import label
 from orchestration.people import app as people
 from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
+from panacea_lib.champions import ALIAS, ChampionChangedError, champion_of
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.problem_files import (
     load_problem,
@@ -50,8 +52,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(champion, name="champion")
 app.add_typer(people, name="people")
-_FAILURES = (MissingUpstreamError, WarehouseBusyError, SchemaVersionError, DamagedArtifactError)
+_FAILURES = (
+    MissingUpstreamError,
+    ChampionChangedError,
+    WarehouseBusyError,
+    SchemaVersionError,
+    DamagedArtifactError,
+)
 
 
 def main() -> None:
@@ -162,7 +171,9 @@ def sql(
 
 @app.command()
 def ask(
-    problem: Annotated[str, typer.Argument(help="A problem that has been materialised.")],
+    problem: Annotated[
+        str, typer.Argument(help="A problem that has been materialised, or champion:PROBLEM.")
+    ],
     prompt: Annotated[str, typer.Argument(help="What to ask.")],
     prefer: Annotated[
         list[str] | None,
@@ -186,8 +197,11 @@ def ask(
     from panacea_lib.stored_slider import check_position
 
     workspace = Workspace.current()
-    loaded = load_problem_named(workspace, problem)
+    name = problem.removeprefix(ALIAS)
+    loaded = load_problem_named(workspace, name)
     names = loaded.dimension_names
+    if name != problem:  # the champion answers for the dimensions that it was trained on
+        names = champion_of(Warehouse(workspace.warehouse), name).dimensions
     if prefer and slider:
         raise InputError("give --prefer or --slider, not both")
     for position in slider or []:

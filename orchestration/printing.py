@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orchestration.summary import comparison_rows, front_rows, leaderboard_rows
+from panacea_lib.champions import champion_events, champion_in
 from panacea_lib.errors import InputError
 from panacea_lib.plan import Plan
 from panacea_lib.problem_files import find_problems, load_problem
@@ -130,9 +131,24 @@ def print_run(
     if "pareto_front" in assets:
         _print_evaluation(workspace, problem, seed, max_steps)
     out = _console()
+    if "champion" in assets:
+        out.print(_champion_line(Warehouse(workspace.warehouse), problem), soft_wrap=True)
     if "report" in assets:
         out.print(f"report:    {workspace.reports / problem}.html", soft_wrap=True)
     out.print(f"database:  {Warehouse(workspace.warehouse).snapshot}", soft_wrap=True)
+
+
+def _champion_line(warehouse: Warehouse, problem: str) -> str:
+    """Who is champion and, where it was a refusal, the last decision."""
+    events = champion_events(warehouse, problem)
+    champion, last = champion_in(events), events[-1]
+    told = "champion:  none yet"
+    if champion is not None:
+        how = champion.action.replace("_", " ")
+        told = f"champion:  {champion.policy_key[:8]}, {how} {champion.decided_at:%Y-%m-%d %H:%M}"
+    if last.action == "refused":
+        told += f"; refused {last.policy_key[:8]}: {escape(last.reason)}"
+    return told
 
 
 def _print_evaluation(

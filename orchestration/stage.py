@@ -67,9 +67,9 @@ class StageRun(Upstream):
 
     # ---- making
 
-    def make_rows(self, part: str, build: Callable[[], Made]) -> Outcome:
-        """Find the rows of a part, or build and save them."""
-        key = self.plan.key(self.stage, part)
+    def make_rows(self, part: str, build: Callable[[], Made], key: str | None = None) -> Outcome:
+        """Find the rows of a part, or build and save them; under the plan's key unless told."""
+        key = key or self.plan.key(self.stage, part)
         if not self._force and self.warehouse.is_complete(key):
             return self._reuse(part, key)
         started = self._begin(part)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from panacea_lib.data import source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
-from panacea_lib.plan_content import STAGE_VERSIONS, content_of
+from panacea_lib.plan_content import STAGE_VERSIONS, answers_content, content_of
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import HubData, WorldData, parts_of
 from panacea_lib.problem_files import is_local
@@ -39,6 +39,7 @@ _LIBRARIES = {
     "baseline_policies": _TUNING_LIBRARIES,
     "generations": _TUNING_LIBRARIES,
     "pareto_front": ("numpy", "moocore"),
+    "champion": ("numpy", "moocore"),
 }
 SHARED_TRUNK = "all"
 """The part of `reward_models` that scores every dimension."""
@@ -132,6 +133,14 @@ class Plan:
                 stage, part=part, **content_of(self, stage, part)
             )
         return self._keys[stage, part]
+
+    def answers_key(self, policy_key: str) -> str:
+        """The key of a Panacea policy's answers to what this plan's own policies are asked.
+
+        Of the policy that this plan trains, the key of its part of `generations`; of an earlier
+        one on the same base model, what that part's key would be: equal keys, equal answers.
+        """
+        return self._digest("generations", part="panacea", **answers_content(self, policy_key))
 
     def _digest(self, stage: str, **content: Any) -> str:
         libraries = [*_LIBRARIES.get(stage, ())]

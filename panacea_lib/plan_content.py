@@ -34,6 +34,7 @@ STAGE_VERSIONS = {
     "generations": 2,
     "pareto_front": 2,
     "report": 2,
+    "champion": 1,
 }
 """All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
 make something else of the same inputs: its products, and all that follow from them, are remade."""
@@ -45,6 +46,7 @@ _NUMBERS_OF = {
     "rollouts": ("rloo",),
     "scalarization": ("dpo", "sft"),
 }
+_AFTER_FRONT = ("report", "champion")
 # Where a data section's data lies; what lies there is in the fingerprint.
 _PLACES = {"path", "dataset", "revision", "subset", "data_dir", "hub_split"}
 
@@ -88,7 +90,8 @@ def content_of(plan: "Plan", stage: str, part: str) -> dict[str, Any]:
         case "panacea_policy" | "baseline_policies":
             return _policy_content(plan, part)
         case "generations":
-            return _generations_content(plan, part)
+            policy = None if part == "reference" else plan.key(policy_stage(part), part)
+            return answers_content(plan, policy)
         case "pareto_front":
             return {
                 "generations": plan.keys("generations"),
@@ -101,7 +104,15 @@ def content_of(plan: "Plan", stage: str, part: str) -> dict[str, Any]:
         case "report":
             return {
                 "problem": p.model_dump(mode="json", include={"name", "description", "owner"}),
-                "keys": {s: plan.keys(s) for s in STAGE_VERSIONS if s != "report"},
+                "keys": {s: plan.keys(s) for s in STAGE_VERSIONS if s not in _AFTER_FRONT},
+            }
+        case "champion":
+            return {
+                "answers": [plan.key("generations", name) for name in ("panacea", "reference")],
+                "base": _loaded_base(plan),
+                "beta": p.beta,
+                "bootstrap": p.evaluation.bootstrap,
+                "champion": p.champion.model_dump(mode="json"),
             }
     raise AssertionError(stage)
 
@@ -142,13 +153,14 @@ def _policy_content(plan: "Plan", method: str) -> dict[str, Any]:
     return content
 
 
-def _generations_content(plan: "Plan", method: str) -> dict[str, Any]:
+def answers_content(plan: "Plan", policy_key: str | None) -> dict[str, Any]:
+    """What the answers of a policy follow from, also of one that this plan does not train; None is
+    the reference policy."""
     p = plan.problem
-    policy = {} if method == "reference" else {"policy": plan.key(policy_stage(method), method)}
     return {
         "data": _data(plan),
         "base": _loaded_base(plan),
-        **policy,
+        **({"policy": policy_key} if policy_key else {}),
         "dimensions": p.dimension_names,
         "judges": plan.keys("response_rewards"),  # the reward models and their scale
         "labels": plan.key("preference_labels"),  # the gold scale

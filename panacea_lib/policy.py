@@ -236,40 +236,30 @@ class LoadedPolicy:
 
 
 def load_policy(problem: str, method: str = "panacea", workspace: Any = None) -> LoadedPolicy:
-    """The newest trained policy of a problem, from the artifact store.
+    """The newest trained policy of a problem, from the artifact store; of `champion:PROBLEM` its
+    champion, on its own base model, whatever was trained since.
 
-    MissingUpstreamError where the problem has not been materialised.
+    MissingUpstreamError where the problem has not been materialised, or has no champion; InputError
+    for a champion by another method than panacea.
     """
     from panacea_lib.artifact_store import ArtifactStore
+    from panacea_lib.champions import ALIAS
     from panacea_lib.problem_files import load_problem_named
+    from panacea_lib.stored_policy import champion_policy, newest_policy
     from panacea_lib.warehouse import Warehouse
     from panacea_lib.workspace import Workspace
 
     workspace = workspace or Workspace.current()
-    loaded = load_problem_named(workspace, problem)
+    name = problem.removeprefix(ALIAS)
+    loaded = load_problem_named(workspace, name)
     warehouse, store = Warehouse(workspace.warehouse), ArtifactStore(workspace.artifacts)
-    base = store.fetch(_current_key(warehouse, problem, "base_model", ""))
-    stage = "panacea_policy" if method == "panacea" else "baseline_policies"
-    folder = None
-    if method != "reference":
-        folder = store.fetch(_current_key(warehouse, problem, stage, method))
-    quantization = loaded.base_model.quantization
-    policy = open_policy(method, folder, base, quantization, loaded.dimension_names)
+    find = newest_policy if name == problem else champion_policy
+    stored = find(warehouse, loaded, method)
+    folder = None if stored.policy_key is None else store.fetch(stored.policy_key)
+    base = store.fetch(stored.base_key)
     return LoadedPolicy(
-        policy,
+        open_policy(method, folder, base, stored.quantization, stored.dimensions),
         loaded.evaluation.max_new_tokens,
         loaded.base_model.max_length,
-        lambda: stored_slider(warehouse, problem, method, loaded.dimension_names),
+        lambda: stored_slider(warehouse, name, method, stored.dimensions, stored.front_key),
     )
-
-
-def _current_key(warehouse: Any, problem: str, stage: str, part: str) -> str:
-    rows = warehouse.read(
-        "select key from facts.current where problem = ? and stage = ? and part = ?",
-        [problem, stage, part],
-    ).to_pylist()
-    if not rows:
-        raise MissingUpstreamError(
-            f"{problem} has no {part or stage} yet; run `panacea materialize {problem}`"
-        )
-    return rows[0]["key"]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
+from panacea_lib.problem_champion import ChampionGate
 from panacea_lib.problem_columns import DemonstrationColumns, mapped_dimensions
 from panacea_lib.problem_data import FileData, HubData, SeveralData, WorldData, parts_of
 from panacea_lib.problem_labelling import (
@@ -84,6 +85,7 @@ class Problem(Strict):
     training: PolicyTraining = PolicyTraining()
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
+    champion: ChampionGate = ChampionGate()
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""
@@ -218,6 +220,16 @@ class Problem(Strict):
                         f"labels.{dimension}: no judge is named {source.judge!r} (judges has "
                         f"{sorted(self.judges)}); add it to judges or name another"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _check_champion(self) -> Self:
+        names = self.dimension_names
+        if unknown := [name for name in self.champion.floors if name not in names]:
+            raise ValueError(
+                f"champion.floors: dimensions does not name {unknown} (it has {names}); name one "
+                "of those or delete the floor"
+            )
         return self
 
     @model_validator(mode="after")

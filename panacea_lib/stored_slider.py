@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 # A snapshot that was published before there were sliders has no such table.
 _TABLE = "select 1 from duckdb_tables() where schema_name = 'facts' and table_name = 'sliders'"
 _ROWS = """
-select s.position, s.dimension, s.weight, s.calibrated
-from facts.current c join facts.sliders s using (key)
-where c.problem = ? and c.stage = 'pareto_front' and s.method = ?
-order by s.position
+select position, dimension, weight, calibrated from facts.sliders
+where method = $method and key = coalesce(
+    $front, (select key from facts.current where problem = $problem and stage = 'pareto_front'))
+order by position
 """
 
 
@@ -36,9 +36,13 @@ def check_position(dimensions: Sequence[str], t: float) -> None:
 
 
 def stored_slider(
-    warehouse: Warehouse, problem: str, method: str, dimensions: Sequence[str]
+    warehouse: Warehouse,
+    problem: str,
+    method: str,
+    dimensions: Sequence[str],
+    front_key: str | None = None,
 ) -> "Slider":
-    """The slider from the front that the problem shows today, for two dimensions.
+    """The slider from the front that the problem shows today, or from another, for two dimensions.
 
     InputError for the reference policy, which heeds no λ; MissingUpstreamError where the method
     was not evaluated, or with other dimensions.
@@ -47,7 +51,8 @@ def stored_slider(
         raise InputError("the reference policy heeds no λ, so it has no slider; ask another method")
     rows: list[dict] = []
     if warehouse.snapshot.exists() and warehouse.read(_TABLE).num_rows:
-        rows = warehouse.read(_ROWS, [problem, method]).to_pylist()
+        asked = {"problem": problem, "method": method, "front": front_key}
+        rows = warehouse.read(_ROWS, asked).to_pylist()
     slider = slider_of(rows, dimensions)
     if slider is None:
         raise MissingUpstreamError(

@@ -1,7 +1,10 @@
 """Small products for the warehouse's tests: two dimensions, three methods, three points of λ."""
 
+from typing import Any
+
 import pyarrow as pa
 
+from panacea_lib.champions import ChampionEvent, record
 from panacea_lib.warehouse import Product, Warehouse
 
 DIMENSIONS = ["helpfulness", "harmlessness"]  # not in the alphabet's order: λ's order must hold
@@ -248,3 +251,31 @@ def front(key: str, ratio: float, judges: tuple[str, ...] = ("proxy", "gold")) -
         "front_comparisons": table("method other judge metric difference low high", *compared),
         "answering_costs": table("method forwards_per_token adapters", *costs),
     }
+
+
+def candidate(key: str, front_key: str | None = None, **changes: Any) -> ChampionEvent:
+    """A policy as the gate sees it: promoted while there is no champion, unless told."""
+    told: dict[str, Any] = {
+        "problem": "demo",
+        "action": "promoted",
+        "policy_key": key,
+        "front_key": front_key,
+        "base_key": "b" * 32,
+        "quantization": "none",
+        "dimensions": DIMENSIONS,
+        "incumbent_key": None,
+        "reason": "the first",
+        "decided_by": "run run-1",
+        "decision_key": f"decision-{key}",
+    }
+    return ChampionEvent(**told | changes)
+
+
+def champions(warehouse: Warehouse) -> None:
+    """A first champion, a challenger that was refused, and one that was promoted."""
+    compared = {"metric": "value_ratio", "judge": "gold", "incumbent_key": "first"}
+    worse = {"action": "refused", "reason": "worse", "difference": -0.1, "low": -0.2, "high": 0.0}
+    better = {"reason": "better", "difference": 0.1, "low": 0.05, "high": 0.15}
+    record(warehouse, candidate("first", "front1"))
+    record(warehouse, candidate("weak", "front1", **compared, **worse))
+    record(warehouse, candidate("second", "front2", **compared, **better))

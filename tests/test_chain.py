@@ -45,6 +45,7 @@ def rows(table: str) -> list[dict]:
     """The rows of a table in one order, without what tells one making from another."""
     found = warehouse().read(f"select * from facts.{table} order by all").to_pylist()
     varying = ("seconds", "run_id", "created_at", "materialized_at", "since", "details")
+    varying += ("decided_at", "decided_by")
     return [{k: v for k, v in row.items() if k not in varying} for row in found]
 
 

@@ -95,6 +95,13 @@ ASSETS = {
         "html",
         {"report_is_published": True},
     ),
+    "champion": (
+        "evaluation",
+        "base_model generations panacea_policy pareto_front preference_labels prompts "
+        "response_rewards reward_models",
+        "duckdb pytorch",
+        {"champion_is_kept": False},
+    ),
 }
 HEAVY = "torch transformers peft trl datasets bitsandbytes matplotlib pandas moocore accelerate"
 

@@ -66,7 +66,7 @@ def parsed(command: Command) -> Any | None:
 def test_a_command_parses_and_names_what_exists(command):
     context = parsed(command)
     values = context.params if context else {}
-    problem = values.get("problem")
+    problem = (values.get("problem") or "").removeprefix("champion:")
     shipped = find_problems(Workspace.current())
     made = re.findall(r"panacea new (\S+)", command.page.read_text("utf-8"))
     if problem and not problem.isupper():

@@ -68,6 +68,7 @@ VALUES: dict[str, Any] = {
         "batch_size": 64,
         "bootstrap": 100,
     },
+    "champion": {"metric": "value_ratio", "floors": {}},
 }
 # The first digits. A change here makes every team train everything again: is that meant?
 GOLDEN = {
@@ -91,6 +92,7 @@ GOLDEN = {
     "generations/rewarded_soups": "bbc576c7628f",
     "pareto_front": "2e60f97d4599",
     "report": "7f452f1db9bf",
+    "champion": "9c5dbf530aee",
 }
 GENERATIONS = {"reference", "panacea", "panacea_dpo", "rewarded_soups"}
 POLICIES = {"panacea_policy", "baseline_policies/panacea_dpo", "baseline_policies/rewarded_soups"}
@@ -98,6 +100,8 @@ SOUPS = {"baseline_policies/rewarded_soups", "generations/rewarded_soups"}
 DPO = {"baseline_policies/panacea_dpo", "generations/panacea_dpo"} | SOUPS
 ANSWERS = {f"generations/{method}" for method in GENERATIONS}
 END = {"pareto_front", "report"}
+GATE = {"champion"}
+COMPARED = {"generations/panacea", "generations/reference"}
 REWARDS = {"reward_models", "response_rewards"}
 EVERYTHING = set(STAGE_VERSIONS)
 
@@ -153,7 +157,8 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"name": "other"}, {"report"}),
         ({"data.license": "mit", "base_model.license": "mit"}, set()),
         ({"training.checkpoint_every": 10}, set()),
-        ({"evaluation.bootstrap": 200}, END),
+        ({"evaluation.bootstrap": 200}, END | GATE),
+        ({"champion": {"floors": {"harmlessness": 0.0}}}, GATE),
         ({"evaluation.samples": 5}, ANSWERS | END),
         ({"training.steps": 50}, POLICIES | ANSWERS - {"generations/reference"} | END),
         ({"training.method": "dpo"}, {"panacea_policy", "generations/panacea"} | END),
@@ -196,7 +201,7 @@ def _in_parts(stages: set[str]) -> set[str]:
     for stage, parts in (("generations", ANSWERS), ("baseline_policies", POLICIES)):
         if stage in found:
             found = found - {stage} | {part for part in parts if part.startswith(stage)}
-    return found
+    return found | (GATE if found & COMPARED else set())  # it follows from those answers
 
 
 @pytest.mark.parametrize(
@@ -207,7 +212,7 @@ def _in_parts(stages: set[str]) -> set[str]:
         ({"max_steps": 1000}, set()),
         ({"max_steps": 50}, REWARDS | POLICIES | ANSWERS | END),
         ({"max_steps": 80}, POLICIES | ANSWERS - {"generations/reference"} | END),
-        ({"versions": VERSIONS | {"moocore": "2.0"}}, END),
+        ({"versions": VERSIONS | {"moocore": "2.0"}}, END | GATE),
         ({"versions": VERSIONS | {"torch": "2.0"}}, EVERYTHING - {"prompts"}),
         ({"versions": VERSIONS | {"bitsandbytes": "2.0"}}, set()),
     ],
@@ -243,7 +248,7 @@ def test_a_shared_trunk_is_one_part_and_follows_from_all_labels_in_their_order()
 def test_what_reward_models_are_made_of_is_in_their_keys_alone():
     named = {"kind": "pretrained", "model": "org/small", "quantization": "none"}
     own = plan({"rewards.model": named}, reward_fingerprint="org/small@main")
-    downstream = {"response_rewards", "panacea_policy"} | ANSWERS | END
+    downstream = {"response_rewards", "panacea_policy"} | ANSWERS | END | GATE
     assert changed(plan(), own) == {"reward_models"} | downstream
     newer = plan({"rewards.model": named}, reward_fingerprint="org/small@2")
     assert "reward_models" in changed(own, newer)
@@ -266,7 +271,7 @@ def test_a_raised_stage_version_remakes_the_stage_and_what_follows(monkeypatch):
     before = plan()
     all_keys(before)  # planned before the version was raised
     monkeypatch.setitem(STAGE_VERSIONS, "response_rewards", 2)
-    expected = {"response_rewards", "panacea_policy"} | ANSWERS | END
+    expected = {"response_rewards", "panacea_policy"} | ANSWERS | END | GATE
     assert changed(before, plan()) == expected
 
 
@@ -277,8 +282,18 @@ def test_quantised_problems_share_the_base_model_but_depend_on_bitsandbytes():
     assert "responses" in changed(plan(nf4), newer)
 
 
+def test_an_earlier_policy_s_answers_have_the_key_that_its_own_evaluation_gave_them():
+    """So that a champion need not answer again what it answered when it was evaluated."""
+    before, now = plan(), plan({"training.steps": 50})
+    champion = before.key("panacea_policy", "panacea")
+    assert before.answers_key(champion) == before.key("generations", "panacea")
+    assert now.answers_key(champion) == before.key("generations", "panacea")
+    asked_more = plan({"training.steps": 50, "evaluation.samples": 5})
+    assert asked_more.answers_key(champion) != before.key("generations", "panacea")
+
+
 def test_unknown_stages_and_parts_are_refused():
-    for stage, part in (("champion", ""), ("reward_models", ""), ("generations", "ppo")):
+    for stage, part in (("judge", ""), ("reward_models", ""), ("generations", "ppo")):
         with pytest.raises(ValueError, match="no stage"):
             plan().key(stage, part)
 

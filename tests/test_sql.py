@@ -13,6 +13,7 @@ from small_warehouse import (
     GRID,
     METHODS,
     annotations,
+    champions,
     dataset,
     front,
     generations,
@@ -34,6 +35,7 @@ def warehouse(tmp_path_factory) -> Iterator[Warehouse]:
         [*dataset("1"), *annotations(), sampled(), *models(), *generations(), front("front1", 0.8)]
     )
     warehouse.save_products([front("front2", 0.9)])
+    champions(warehouse)
     for stage, key in [
         ("prompts", "prompts1"),
         ("pairs", "pairs1"),
@@ -72,6 +74,19 @@ def test_history_keeps_every_evaluation(warehouse):
     assert len(ask(warehouse, "from front_points_history")) == 2 * len(
         ask(warehouse, "from front_points")
     )
+
+
+def test_the_champion_has_the_figures_it_was_decided_on_and_history_all_decisions(warehouse):
+    (champion,) = ask(warehouse, "from champions")
+    assert (champion["problem"], champion["policy_key"]) == ("demo", "second")
+    assert (champion["judge"], champion["value_ratio"]) == ("gold", 0.9)
+    rows = ask(warehouse, "from champion_history")
+    assert [(row["action"], row["policy_key"], row["is_current"]) for row in rows] == [
+        ("promoted", "first", False),
+        ("refused", "weak", False),
+        ("promoted", "second", True),
+    ]
+    assert champion["since"] == rows[2]["decided_at"]
 
 
 def test_proxy_is_the_best_judge_where_there_is_no_gold(tmp_path):

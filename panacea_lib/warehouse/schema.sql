@@ -49,6 +49,53 @@ create table if not exists facts.adoptions (
 comment on table facts.adoptions is
     'Every time a problem began to show a key, so that history knows the inputs of old products';
 
+create table if not exists facts.champion_events (
+    problem varchar not null,
+    decided_at timestamp not null,
+    action varchar not null,
+    policy_key varchar not null,
+    front_key varchar,
+    base_key varchar not null,
+    quantization varchar not null,
+    dimensions varchar[] not null,
+    incumbent_key varchar,
+    metric varchar,
+    judge varchar,
+    difference double,
+    low double,
+    high double,
+    reason varchar not null,
+    decided_by varchar not null,
+    decision_key varchar
+);
+comment on table facts.champion_events is
+    'Every decision on a problem''s champion, only ever added to; the last that is not a refusal '
+    'says who it is';
+comment on column facts.champion_events.problem is 'the alignment problem';
+comment on column facts.champion_events.decided_at is 'when it was decided, UTC; rises within a problem';
+comment on column facts.champion_events.action is 'promoted, refused or rolled_back';
+comment on column facts.champion_events.policy_key is
+    'content key of the policy that was decided on: champion from then on unless refused';
+comment on column facts.champion_events.front_key is
+    'content key of the evaluation that has its figures';
+comment on column facts.champion_events.base_key is 'content key of the base model it is made of';
+comment on column facts.champion_events.quantization is 'how its base model is loaded';
+comment on column facts.champion_events.dimensions is 'its dimensions, in the order of λ';
+comment on column facts.champion_events.incumbent_key is
+    'policy key of the champion until then; null where there was none';
+comment on column facts.champion_events.metric is 'the figure they were compared by';
+comment on column facts.champion_events.judge is
+    'who gave the rewards: gold (true scores, embedded world only) or proxy (learned)';
+comment on column facts.champion_events.difference is
+    'of the figure: policy less incumbent, on the same prompts; null where nothing was compared';
+comment on column facts.champion_events.low is '95 % paired interval, lower end';
+comment on column facts.champion_events.high is '95 % paired interval, upper end';
+comment on column facts.champion_events.reason is 'why, in words';
+comment on column facts.champion_events.decided_by is
+    'run and its id where the gate decided, user and a name where a person did';
+comment on column facts.champion_events.decision_key is
+    'content key of what the gate decided on; null where a person did';
+
 create table if not exists facts.dimensions (
     key varchar not null,
     position integer not null,

@@ -630,3 +630,54 @@ comment on column sliders.calibrated is
 comment on column sliders.position is
     'share of the way along the front towards the first dimension, from 0 to 1';
 comment on column sliders.preference is 'λ at that position: dimension -> weight';
+
+create or replace view champion_history as
+select
+    problem, decided_at, action, policy_key, incumbent_key, metric, judge, difference, low, high, reason,
+    decided_by, front_key, base_key,
+    action <> 'refused' and decided_at = max(decided_at) filter (action <> 'refused')
+        over (partition by problem) as is_current
+from facts.champion_events order by problem, decided_at;
+comment on view champion_history is
+    'Every promotion, refusal and rollback of a problem''s champion, oldest first';
+
+create or replace view champions as
+with figures as (
+    select
+        key, judge,
+        max(value) filter (metric = 'value_ratio') as value_ratio,
+        max(low) filter (metric = 'value_ratio') as value_ratio_low,
+        max(high) filter (metric = 'value_ratio') as value_ratio_high,
+        max(value) filter (metric = 'expected_utility') as expected_utility,
+        max(value) filter (metric = 'charged_hypervolume') as charged_hypervolume,
+        max(value) filter (metric = 'kl') as kl
+    from facts.front_metrics where method = 'panacea'
+    group by key, judge
+    qualify judge = min(judge) over (partition by key) -- 'gold' sorts before 'proxy'
+)
+select
+    h.problem, h.policy_key, h.decided_at as since, h.action, h.reason, h.decided_by,
+    figures.* exclude (key), h.front_key, h.base_key
+from champion_history h left join figures on figures.key = h.front_key
+where h.is_current order by h.problem;
+comment on view champions is
+    'The champion of each problem today, with the figures of the evaluation it was decided on';
+comment on column champions.problem is 'the alignment problem';
+comment on column champions.policy_key is 'content key of its policy, the artifact to keep';
+comment on column champions.since is 'when it became champion, UTC';
+comment on column champions.action is 'how: promoted or rolled_back';
+comment on column champions.reason is 'why, in words';
+comment on column champions.decided_by is
+    'run and its id where the gate decided, user and a name where a person did';
+comment on column champions.judge is
+    'who gave the rewards: gold (true scores, embedded world only) or proxy (learned)';
+comment on column champions.value_ratio is
+    'share of the attainable improvement: 0 the reference policy, 1 the optimum';
+comment on column champions.value_ratio_low is 'bootstrap interval over prompts, lower end';
+comment on column champions.value_ratio_high is 'bootstrap interval over prompts, upper end';
+comment on column champions.expected_utility is
+    'mean over λ of the best λ·J of any point, J = E[r] − β·KL';
+comment on column champions.charged_hypervolume is 'of the rewards minus β·KL';
+comment on column champions.kl is 'mean KL to the reference policy, nats';
+comment on column champions.front_key is 'content key of the evaluation that has its figures';
+comment on column champions.base_key is 'content key of the base model it is made of';

@@ -17,7 +17,7 @@ from panacea_lib.warehouse import database
 
 Connection = duckdb.DuckDBPyConnection
 Parameters = Sequence[Any] | Mapping[str, Any] | None
-_BOOKKEEPING = {"products", "current", "adoptions", "schema_version"}
+_BOOKKEEPING = {"products", "current", "adoptions", "champion_events", "schema_version"}
 
 
 @dataclass(frozen=True)

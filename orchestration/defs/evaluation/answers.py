@@ -1,5 +1,6 @@
 """One method's answers to the held-out prompts, with their rewards."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,13 +31,22 @@ def held_out_prompts(run: StageRun) -> list[PromptRecord]:
 
 
 def answer_one(run: StageRun, method: str) -> Made:
-    """Rows of preference_grid, generations and generation_rewards, and what an answer costs."""
+    """What a method of the plan answers, as `answers_of`."""
+    stored = None if method == "reference" else run.artifact(policy_stage(method), method)
+    return answers_of(run, method, stored)
+
+
+def answers_of(run: StageRun, method: str, stored: Path | None) -> Made:
+    """Rows of preference_grid, generations and generation_rewards, and what an answer costs.
+
+    `stored` is the policy's folder, which may be of an earlier training; None for the reference.
+    """
     from panacea_lib.evaluation import preference_grid
 
     problem = run.problem
     asked = held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
-    policy = _open(run, method)
+    policy = _open(run, method, stored)
     found = _sample(run, method, policy, [record.text for record in asked], grid)
     prompt_ids = [asked[g.prompt].prompt_id for g in found]
     ids = [
@@ -70,12 +80,12 @@ def answer_one(run: StageRun, method: str) -> Made:
     )
 
 
-def _open(run: StageRun, method: str) -> "Policy":
+def _open(run: StageRun, method: str, stored: Path | None) -> "Policy":
     from panacea_lib.policy import open_policy
 
     return open_policy(
         method,
-        None if method == "reference" else run.artifact(policy_stage(method), method),
+        stored,
         run.artifact("base_model"),
         run.problem.base_model.quantization,
         run.problem.dimension_names,

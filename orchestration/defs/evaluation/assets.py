@@ -7,6 +7,7 @@ import dagster as dg
 from orchestration.columns import table_metadata
 from orchestration.defs.dataset.assets import base_model, prompts
 from orchestration.defs.evaluation.answers import answer_one
+from orchestration.defs.evaluation.challenge import challenge
 from orchestration.defs.evaluation.fronts import measure
 from orchestration.defs.evaluation.model_folders import publish_models
 from orchestration.defs.evaluation.page import write_report
@@ -33,6 +34,11 @@ select method, judge, value_ratio, value_ratio_low, value_ratio_high, charged_hy
     hypervolume, inner_product, sparsity, spacing, kl, n
 from leaderboard_history where problem = ? and key = ?
 order by value_ratio desc nulls last
+"""
+_DECISIONS = """
+select strftime(decided_at, '%Y-%m-%d %H:%M') as decided, action, left(policy_key, 8) as policy,
+    left(incumbent_key, 8) as champion, difference, low, high, reason, decided_by
+from champion_history where problem = ? order by decided_at desc limit 10
 """
 
 
@@ -129,6 +135,44 @@ def report(
     _publish(run.artifact("report") / "report.html", page)
     models = dg.MetadataValue.path(str(publish_models(run)))
     return run.result([outcome], {"report": dg.MetadataValue.path(str(page)), "models": models})
+
+
+@dg.asset(
+    partitions_def=PROBLEMS,
+    group_name="evaluation",
+    kinds={"pytorch", "duckdb"},
+    owners=OWNERS,
+    deps=[
+        prompts,
+        base_model,
+        preference_labels,
+        reward_models,
+        response_rewards,
+        panacea_policy,
+        generations,
+        pareto_front,
+    ],
+    metadata=table_metadata("champion_events"),
+    code_version=str(STAGE_VERSIONS["champion"]),
+)
+def champion(
+    context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.MaterializeResult:
+    """Today's policy against the champion, on the same prompts: promoted if it is better beyond the
+    paired interval and no dimension is below its floor, else refused and kept, with the reason. A
+    refusal fails nothing. What the champion answers today is kept as generations are."""
+    run = StageRun(context, "champion", workspace, settings)
+    decided = challenge(run)
+    history = run.warehouse.read(_DECISIONS, [run.problem.name])
+    compared = decided.comparison
+    return run.result(
+        decided.outcomes,
+        {
+            "decision": decided.told,
+            "history": small_table(history),
+            **({} if compared is None else {"comparison": small_table(compared)}),
+        },
+    )
 
 
 def _publish(source: Path, target: Path) -> None:

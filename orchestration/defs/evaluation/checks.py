@@ -3,12 +3,13 @@
 import dagster as dg
 
 from orchestration.defs.dataset.checks import OUTSIDE_LIMIT
-from orchestration.defs.evaluation.assets import generations, pareto_front, report
+from orchestration.defs.evaluation.assets import champion, generations, pareto_front, report
 from orchestration.defs.evaluation.fronts import judges
 from orchestration.partitions import PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import StageRun
 from orchestration.trust import refused_points, ruler_quality, unseen_points
+from panacea_lib.champions import champion_events, champion_in
 
 _POINTS = """
 select method, judge, count(distinct point) as points
@@ -128,4 +129,25 @@ def report_is_published(
         passed=page.exists() and page.read_bytes() == stored,
         metadata={"page": dg.MetadataValue.path(str(page)), "bytes": len(stored)},
         description=f"{page} is the stored report",
+    )
+
+
+@dg.asset_check(asset=champion, blocking=False, partitions_def=PROBLEMS)
+def champion_is_kept(
+    context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
+) -> dg.AssetCheckResult:
+    """There is a champion, and its adapter and base model are in the store; only a warning, as a
+    first policy may be below its floors."""
+    run = StageRun(context, "champion", workspace, settings)
+    found = champion_in(champion_events(run.warehouse, run.problem.name))
+    keys = {"policy": found.policy_key, "base model": found.base_key} if found else {}
+    gone = [f"{what} {key}" for what, key in keys.items() if not run.store.is_complete(key)]
+    told = f"{', '.join(gone)} is not in the store" if gone else "there is none yet"
+    if found and not gone:
+        told = f"{found.policy_key} is champion, and is kept"
+    return dg.AssetCheckResult(
+        passed=found is not None and not gone,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=keys,
+        description=told,
     )

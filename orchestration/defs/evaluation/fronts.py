@@ -36,14 +36,14 @@ def measure(run: StageRun) -> dict[str, pa.Table]:
     problem, asked = run.problem, held_out_prompts(run)
     grid = preference_grid(len(problem.dimensions))
     found = []
-    drawn_by = {judge: _reference_rewards(run, judge, asked) for judge in judges(run)}
+    drawn_by = {judge: reference_rewards(run, judge, asked) for judge in judges(run)}
     for judge, drawn in drawn_by.items():
         tables = evaluate_fronts(
             _policies(run, judge, asked, grid, drawn, drawn_by["proxy"]),
             grid,
             problem.dimension_names,
             problem.beta,
-            _ruler(run, judge, asked, grid, drawn),
+            ruler_of(run, judge, asked, grid, drawn),
             judge,
             problem.evaluation.bootstrap,
             run.plan.seed,
@@ -68,21 +68,27 @@ def _policies(
     """
     from panacea_lib.evaluation import BEST_OF, best_of_n
 
-    means = [_means(run, method, judge, asked, grid) for method in run.plan.methods]
+    made = {method: run.made("generations", method) for method in run.plan.methods}
+    means = [means_of(run, key, method, judge, asked, grid) for method, key in made.items()]
     if drawn.shape[1] < BEST_OF:
         return means
     return [*means, best_of_n(selecting, drawn, grid)]
 
 
-def _means(
-    run: StageRun, method: str, judge: str, asked: list[PromptRecord], grid: np.ndarray
+def means_of(
+    run: StageRun,
+    key: str,
+    method: str,
+    judge: str,
+    asked: list[PromptRecord],
+    grid: np.ndarray,
 ) -> "PromptMeans":
-    """One method's stored answers, averaged."""
+    """The answers that are stored under a key, averaged; `method` is what they are called."""
     from panacea_lib.evaluation import PolicySamples, prompt_means, reference_samples
 
-    rows = run.rows("generations", "generations", method)
+    rows = run.warehouse.rows("generations", key)
     prompt = prompt_positions(rows, method, asked)
-    reward = _rewards(run, method, judge)
+    reward = _rewards(run, key, judge)
     if method == "reference":
         samples = reference_samples(prompt, reward)
     else:
@@ -108,9 +114,8 @@ def prompt_positions(rows: pa.Table, method: str, asked: list[PromptRecord]) -> 
     return np.array([position[prompt] for prompt in answered])
 
 
-def _rewards(run: StageRun, method: str, judge: str) -> np.ndarray:
-    """Rewards of one method's answers by one judge, shape (N, m)."""
-    key = run.made("generations", method)
+def _rewards(run: StageRun, key: str, judge: str) -> np.ndarray:
+    """Rewards of the answers under a key by one judge, shape (N, m)."""
     return np.stack(
         [
             run.warehouse.read(_REWARDS, [key, judge, dimension])["reward"].to_numpy()
@@ -120,10 +125,10 @@ def _rewards(run: StageRun, method: str, judge: str) -> np.ndarray:
     )
 
 
-def _reference_rewards(run: StageRun, judge: str, asked: list[PromptRecord]) -> np.ndarray:
+def reference_rewards(run: StageRun, judge: str, asked: list[PromptRecord]) -> np.ndarray:
     """Rewards of the reference samples, shape (P, n, m); every prompt has as many."""
     rows = run.rows("generations", "generations", "reference")
-    reward = _rewards(run, "reference", judge)
+    reward = _rewards(run, run.made("generations", "reference"), judge)
     order = np.argsort(prompt_positions(rows, "reference", asked), kind="stable")
     return reward[order].reshape(len(asked), -1, reward.shape[1])
 
@@ -150,7 +155,7 @@ def _outside(prompts: list[str], texts: list[str]) -> np.ndarray:
     )
 
 
-def _ruler(
+def ruler_of(
     run: StageRun, judge: str, asked: list[PromptRecord], grid: np.ndarray, drawn: np.ndarray
 ) -> "Ruler":
     """By the true rewards of the embedded world exact, else estimated from reference samples."""
