@@ -3,6 +3,7 @@
 python tests/judge_jobs.py JOB.json OUT.parquet
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,7 +71,13 @@ def started_job(job: JudgeJob, folder: Path) -> Iterator["subprocess.Popen[bytes
     file = folder / "job.json"
     file.write_text(job.model_dump_json())
     command = [sys.executable, __file__, str(file), str(folder / "annotations.parquet")]
-    process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        # A shell's background job, as these tests may be part of, ignores SIGINT and hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         yield process
     finally:

@@ -123,8 +123,8 @@ def test_the_death_of_the_asking_process_is_told_and_the_next_run_goes_on(
 
     def kill(progress) -> None:
         if progress.answered:
-            (asking,) = psutil.Process().children()[1:]  # after the gateway
-            assert "judge_process" in asking.cmdline()[-1]
+            children = psutil.Process().children()
+            (asking,) = [c for c in children if "judge_process" in c.cmdline()[-1]]
             assert "sk-secret" not in " ".join(asking.cmdline())
             asking.kill()
 

@@ -16,12 +16,21 @@ def products():
     return Synthetic(Workspace.current(), Sizes(labels=400, generations=700)).products()
 
 
+OF_OTHERS = {  # of judges, people and champions, which the benchmark has not; tests/test_sql.py has
+    "Do the annotators agree?",
+    "Does the judge judge, or does it take the first?",
+    "What did labelling cost?",
+    "Who is champion?",
+    "Why was the last policy not promoted?",
+}
+
+
 def test_every_documented_query_finds_something(products, tmp_path):
     warehouse = Warehouse(tmp_path / "panacea.duckdb")
     warehouse.save_products(products)
     assert all(warehouse.is_complete(product.key) for product, _ in products)
     empty = [heading for heading, sql in questions() if warehouse.read(sql).num_rows == 0]
-    assert empty == [] and len(questions()) > 12
+    assert set(empty) == OF_OTHERS and len(questions()) > 12
     counts = warehouse.read(
         "select count(*) as answers, count(distinct generation_id) as ids, "
         "avg(length(response)) as length from sample_responses"
