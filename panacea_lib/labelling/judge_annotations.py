@@ -1,14 +1,16 @@
 """From the answers in the cache to annotations of the pairs, in a file, a batch at a time."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from panacea_lib.labelling.judge_answers import Verdict, read_answer
 from panacea_lib.labelling.judge_cache import Distinct, JudgeCache
 from panacea_lib.labelling.judge_job import JudgeJob, Pair, Questions, Request, read_pairs
+from panacea_lib.labelling.scores import label_of_scores
 from panacea_lib.records import AnnotationRecord, arrow_schema, to_table
 
 _ROWS = 4096  # of a row group
@@ -42,14 +44,6 @@ def write_annotations(job: JudgeJob, out: Path) -> Totals:
             writer.write_table(to_table(batch, AnnotationRecord))
     partial.replace(out)
     return totals
-
-
-def score_label(score_a: float, score_b: float, temperature: float | None) -> float:
-    """P(a preferred over b) of two scores, as `Scored.temperature` has it."""
-    gap = score_a - score_b
-    if temperature is None:
-        return 0.5 + 0.5 * ((gap > 0) - (gap < 0))
-    return 0.5 * (1 + math.tanh(gap / (2 * temperature)))  # the sigmoid, which cannot overflow
 
 
 def _annotations(job: JudgeJob, cache: JudgeCache, totals: Totals) -> Iterator[AnnotationRecord]:
@@ -97,7 +91,7 @@ def _compared(job: JudgeJob, pair: Pair, shown_first: str, verdict: Verdict) -> 
 def _scored(job: JudgeJob, pair: Pair, a: Verdict, b: Verdict) -> AnnotationRecord:
     label = None
     if a.value is not None and b.value is not None:
-        label = score_label(a.value, b.value, job.temperature)
+        label = float(label_of_scores(np.float64(a.value), np.float64(b.value), job.temperature))
     return AnnotationRecord(
         pair_id=pair.pair_id,
         dimension=job.dimension,

@@ -7,9 +7,10 @@ from panacea_lib.records import AnnotationRecord, arrow_schema
 
 
 def label_of_scores(
-    score_a: np.ndarray, score_b: np.ndarray, temperature: float | None
-) -> np.ndarray:
-    """P(a preferred over b), shape (N,), from two finite scores each, the higher the better.
+    score_a: np.ndarray | np.float64, score_b: np.ndarray | np.float64, temperature: float | None
+) -> np.ndarray | np.float64:
+    """P(a preferred over b), of one pair or shape (N,), from two finite scores each: the higher,
+    the better.
 
     σ((score_a − score_b) / temperature); without a temperature the higher score wins (1 or 0)
     and equal ones are a tie (0.5). Swapping a and b turns p into 1 − p.

@@ -9,7 +9,11 @@ import pyarrow.compute as pc
 
 from orchestration.columns import table_metadata
 from orchestration.curves import curves_table
-from orchestration.defs.dataset.generated import generated_responses
+from orchestration.defs.dataset.generated import (
+    generated_responses,
+    numbered_responses,
+    prompts_to_answer,
+)
 from orchestration.inputs import prompt_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
@@ -24,7 +28,6 @@ from panacea_lib.records import (
     PromptRecord,
     PromptTopicRecord,
     ResponseRecord,
-    response_id,
     to_table,
 )
 
@@ -178,11 +181,7 @@ def _reference_responses(run: StageRun) -> list[ResponseRecord]:
     from panacea_lib.models.base import load_base_model
 
     config, base = run.problem.reference, run.problem.base_model
-    # Ids are hashes: their order is a draw that the same prompts always win.
-    asked = sorted(
-        (record for record in prompt_records(run) if record.split != "test"),
-        key=lambda record: record.prompt_id,
-    )[: config.prompts]
+    asked = prompts_to_answer(run, config.prompts)
     model, tokenizer = load_base_model(run.artifact("base_model"), base.quantization)
     texts = sample_responses(
         model,
@@ -195,17 +194,7 @@ def _reference_responses(run: StageRun) -> list[ResponseRecord]:
         run.reporter.listener(""),
         base.max_length,
     )
-    return [
-        # Numbered, so that a text that was drawn twice counts twice.
-        ResponseRecord(
-            response_id(record.prompt_id, f"{REFERENCE} {i}", text),
-            record.prompt_id,
-            REFERENCE,
-            text,
-        )
-        for record, drawn in zip(asked, texts, strict=True)
-        for i, text in enumerate(drawn)
-    ]
+    return numbered_responses(asked, texts, REFERENCE)
 
 
 def _curves_metadata(curves: pa.Table) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from orchestration.inputs import prompt_records
 from orchestration.stage import StageRun
 from panacea_lib.errors import InputError
 from panacea_lib.problem_labelling import GeneratedPairs
-from panacea_lib.records import ResponseRecord, response_id
+from panacea_lib.records import PromptRecord, ResponseRecord, response_id
 
 if TYPE_CHECKING:
     from panacea_lib.policy import Policy
@@ -22,11 +22,7 @@ def generated_responses(run: StageRun, config: GeneratedPairs) -> list[ResponseR
     """
     from panacea_lib.labelling.generate import generate_answers
 
-    # Ids are hashes: their order is a draw that the same prompts always win.
-    asked = sorted(
-        (record for record in prompt_records(run) if record.split != "test"),
-        key=lambda record: record.prompt_id,
-    )[: config.prompts]
+    asked = prompts_to_answer(run, config.prompts)
     answers = generate_answers(
         _open_policy(run, config),
         [record.text for record in asked],
@@ -35,15 +31,26 @@ def generated_responses(run: StageRun, config: GeneratedPairs) -> list[ResponseR
         run.reporter.listener(GENERATED),
         run.problem.base_model.max_length,
     )
+    return numbered_responses(asked, answers, GENERATED)
+
+
+def prompts_to_answer(run: StageRun, count: int | None) -> list[PromptRecord]:
+    """At most `count` prompts of the training and validation sides."""
+    # Ids are hashes: their order is a draw that the same prompts always win.
+    asked = (record for record in prompt_records(run) if record.split != "test")
+    return sorted(asked, key=lambda record: record.prompt_id)[:count]
+
+
+def numbered_responses(
+    asked: list[PromptRecord], texts: list[list[str]], source: str
+) -> list[ResponseRecord]:
+    """The answers to each prompt, numbered, so that a text that was drawn twice counts twice."""
     return [
         ResponseRecord(
-            response_id(record.prompt_id, f"{GENERATED} {i}", text),
-            record.prompt_id,
-            GENERATED,
-            text,
+            response_id(record.prompt_id, f"{source} {i}", text), record.prompt_id, source, text
         )
-        for record, texts in zip(asked, answers, strict=True)
-        for i, text in enumerate(texts)
+        for record, drawn in zip(asked, texts, strict=True)
+        for i, text in enumerate(drawn)
     ]
 
 
