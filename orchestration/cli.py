@@ -23,6 +23,7 @@ from orchestration.environment import (
 )
 from orchestration.label import label
 from orchestration.people import app as people
+from orchestration.prune import prune_command
 from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.champions import ALIAS, ChampionChangedError, champion_of
@@ -147,6 +148,7 @@ def materialize(
 
 
 app.command()(label)
+app.command("prune")(prune_command)
 
 
 @app.command()

@@ -203,6 +203,28 @@ def publish_snapshot(database: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def compact_database(database: Path) -> None:
+    """Give the space of deleted rows back: DuckDB only uses it again. The caller holds the lock.
+
+    A copy that dies leaves the database as it was.
+    """
+    partial = database.with_suffix(".compacting")
+    for left in (partial, _write_ahead_log(partial)):
+        left.unlink(missing_ok=True)
+    connection = quiet_duckdb.connect()
+    try:
+        for path, name in ((database, "old (read_only)"), (partial, "new")):
+            quoted = str(path).replace("'", "''")
+            alias, _, mode = name.partition(" ")
+            connection.execute(f"attach '{quoted}' as {alias} {mode}")
+        connection.execute("copy from database old to new")
+    finally:
+        connection.close()
+    fsync(partial)
+    partial.replace(database)
+    fsync(database.parent)
+
+
 def is_published(database: Path) -> bool:
     """Whether the snapshot is a copy of the database as it is now (true where neither exists)."""
     snapshot, log = snapshot_path(database), _write_ahead_log(database)

@@ -74,9 +74,9 @@ def challenge(run: StageRun) -> Decided:
     champion, key = champion_in(events), run.plan.key("champion")
     today = _today(run, champion, key)
     if champion is not None and champion.policy_key == today.policy_key:
-        return _told(run, Decided([Outcome("", key, "reused", 0.0)], champion, False))
+        return _told(run, Decided([_unchanged(key, "today's policy is it")], champion, False))
     if before := decision_before(events, today):
-        return _told(run, Decided([Outcome("", key, "reused", 0.0)], before, False))
+        return _told(run, Decided([_unchanged(key, "decided before")], before, False))
     run.reporter.begin("")
     outcomes: list[Outcome] = []
     comparison = None
@@ -86,8 +86,12 @@ def challenge(run: StageRun) -> Decided:
     else:
         today = replace(today, reason=reason)
     record(run.warehouse, today)
-    outcomes.append(Outcome("", key, "built", perf_counter() - started))
+    outcomes.append(Outcome("", key, "built", perf_counter() - started, "a policy not decided on"))
     return _told(run, Decided(outcomes, today, True, comparison))
+
+
+def _unchanged(key: str, reason: str) -> Outcome:
+    return Outcome("", key, "reused", 0.0, reason)
 
 
 def decision_before(events: list[ChampionEvent], today: ChampionEvent) -> ChampionEvent | None:
@@ -180,7 +184,7 @@ def _compare(
     gate, outcomes = run.problem.champion, []
     if champion is not None:
         # Its own evaluation may be the same answers under the same key: then they are here already.
-        answers = run.plan.answers_key(champion.policy_key)
+        answers = run.plan.answers_content(champion.policy_key)
         stored = run.store.fetch(champion.policy_key)
         made = run.make_rows(_ANSWERS, lambda: answers_of(run, "panacea", stored), answers)
         outcomes.append(made)
