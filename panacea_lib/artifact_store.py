@@ -41,7 +41,7 @@ class ArtifactStore:
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.url = url
+        self.url = re.sub(r"(?<=://)[^/@]*@", "", url)  # as messages name it: no credentials
         self._fs, root = url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._root = root.rstrip("/")
@@ -135,7 +135,7 @@ class ArtifactStore:
         _remove(self._work / key)
         self._sweep(key)
 
-    def keys(self) -> list[str]:
+    def stored_keys(self) -> list[str]:
         """Of all that is stored, whole or not."""
         if not self._has(self._root):
             return []

@@ -96,7 +96,7 @@ def find_prunable(workspace: Workspace, retention: Retention, now: datetime) -> 
             kept |= {reign.policy_key, reign.base_key, reign.front_key or ""}
     contents = {row["key"]: row["content"] or "" for row in rows}
     kept = _with_inputs(kept, contents)
-    stored = store.keys()
+    stored = store.stored_keys()
     products = [
         Superseded(
             *(row[name] for name in ("key", "problem", "stage", "part", "superseded_at", "rows")),

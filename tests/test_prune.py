@@ -89,7 +89,7 @@ def test_what_was_superseded_long_ago_goes_with_its_artifact_and_rows(lab):
     assert {p.key: p.rows for p in found.products} == {old: 1, old_policy: 0}
     assert [p.artifact_bytes > 1000 for p in found.products if p.key == old_policy] == [True]
     prune(lab.workspace, found)
-    assert lab.store.keys() == [new_policy]
+    assert lab.store.stored_keys() == [new_policy]
     assert lab.warehouse.read("select key from facts.prompts")["key"].to_pylist() == [new]
     assert set(lab.warehouse.read("select key from facts.products")["key"].to_pylist()) == {
         new,
@@ -177,7 +177,7 @@ def test_unfinished_work_goes_when_it_is_old_and_strange_artifacts_stay(lab):
     assert (found.unfinished, found.unknown) == ([stale], [strange])
     prune(lab.workspace, found)
     assert list(lab.store.unfinished()) == [fresh]
-    assert lab.store.keys() == [strange]
+    assert lab.store.stored_keys() == [strange]
 
 
 def test_looking_changes_nothing(lab, tmp_path):
@@ -195,7 +195,7 @@ def test_what_died_in_the_middle_is_finished_by_the_next(lab, monkeypatch):
         patch.setattr(Warehouse, "delete_products", lambda *_: os.kill(os.getpid(), 0) or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lab.prune()
-    assert lab.store.keys() == ["b" * 32] and lab.found() == {"a"}
+    assert lab.store.stored_keys() == ["b" * 32] and lab.found() == {"a"}
     lab.prune()
     assert lab.found() == set()
 
@@ -308,4 +308,4 @@ def test_the_command_and_the_job_remove_it(tmp_path, monkeypatch):
         assert done.success
         said = [record.user_message for record in instance.all_logs(done.run_id)]
     assert any("removing 1 of tiny" in line for line in said)
-    assert lab.store.keys() == ["c" * 32]
+    assert lab.store.stored_keys() == ["c" * 32]
