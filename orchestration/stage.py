@@ -20,9 +20,11 @@ from orchestration.environment import disable_telemetry, go_offline, keep_freed_
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.upstream import Upstream
+from panacea_lib.lease import hold, lease_of
 from panacea_lib.warehouse import Product
 
 Action = Literal["built", "reused", "restored"]
+_LEASE_TIMEOUT = 60.0  # seconds: a training whose run was killed needs some to end
 _RECORD = "product.json"  # beside a model: its rows, should the warehouse lose them
 
 
@@ -93,8 +95,9 @@ class StageRun(Upstream):
         started = self._begin(part)
         checkpoints = self.store.working_dir(key)
         if self._force:  # anew means anew: not from where an earlier attempt stopped
-            shutil.rmtree(checkpoints)
-            checkpoints.mkdir()
+            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
+                shutil.rmtree(checkpoints)
+                checkpoints.mkdir()
         with self.store.writer(key, replace=self._force) as folder:
             made = build(folder, checkpoints)
             seconds = perf_counter() - started
