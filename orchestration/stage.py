@@ -94,15 +94,22 @@ class StageRun(Upstream):
             return self._restore(part, key)
         started = self._begin(part)
         checkpoints = self.store.working_dir(key)
-        if self._force:  # anew means anew: not from where an earlier attempt stopped
-            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
-                shutil.rmtree(checkpoints)
-                checkpoints.mkdir()
+        if self._force:
+            self._empty_once(checkpoints)
         with self.store.writer(key, replace=self._force) as folder:
             made = build(folder, checkpoints)
             seconds = perf_counter() - started
             _write_record(folder, made, seconds)
         return self._save(part, key, made, seconds, "built")
+
+    def _empty_once(self, checkpoints: Path) -> None:
+        """Anew means anew: not from where an earlier run stopped. A retry of this run goes on."""
+        emptied = checkpoints / f"emptied-{self.context.run.run_id}"
+        if not emptied.exists():
+            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
+                shutil.rmtree(checkpoints)
+                checkpoints.mkdir()
+                emptied.touch()
 
     def working_dir(self, part: str) -> Path:
         """A folder in which the build of a part's rows may leave what a later attempt goes on from;

@@ -66,7 +66,7 @@ class StopCallback(TrainerCallback):
         if self._stopped_at is not None:
             raise TrainingStoppedError(
                 f"the training was asked to stop, after step {self._stopped_at} of "
-                f"{state.max_steps}; its checkpoint is kept, and the next one goes on there"
+                f"{state.max_steps}; the next one goes on there"
             )
 
     def _agreed(self, args: Any) -> bool:
