@@ -19,6 +19,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 
 from orchestration.environment import keep_freed_memory
 from orchestration.training_job import LaunchFolder, Told, train_here
+from panacea_lib.stop_wish import StopWish
 from panacea_lib.train_result import StepListener
 
 _TELL_EVERY = 0.5  # seconds: a run that lasts days keeps all that it was told
@@ -26,13 +27,12 @@ _TELL_EVERY = 0.5  # seconds: a run that lasts days keeps all that it was told
 
 def main() -> int:
     """Train; 0, or 1 where there is no result."""
-    from panacea_lib.training.processes import is_main_process
-    from panacea_lib.training.stopping import StopWish
-
     wish = StopWish()
     wish.hear_signals()
     wish.watch_lifeline()
     keep_freed_memory()
+    from panacea_lib.training.processes import is_main_process
+
     folder = LaunchFolder(Path(sys.argv[1]))
     try:
         with _told_steps(is_main_process()) as on_step:

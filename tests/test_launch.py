@@ -1,14 +1,12 @@
 """Policies trained in a process beside the run: it is killed, stopped, orphaned, and nothing is
 lost. (Several processes: tests/test_training_processes.py.)"""
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import psutil
 import pytest
 from conftest import TESTS, panacea
 
-from orchestration.definitions import CHAIN, defs
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.plan import Plan
 from panacea_lib.problem_files import load_problem
@@ -34,6 +31,17 @@ launch: {{training: {training}}}
 BEFORE = "prompts,base_model,responses,pairs,annotations,preference_labels,reward_models"
 BEFORE += ",response_rewards"
 TRAIN = ("materialize", "launched", "--select", "panacea_policy")
+
+
+AS_A_WORKER = """
+import dagster as dg
+result = defs.resolve_job_def(CHAIN.name).execute_in_process(
+    instance=dg.DagsterInstance.get(),
+    partition_key="launched",
+    asset_selection=[dg.AssetKey("panacea_policy")],
+)
+print(result.run_id)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +122,9 @@ def training_of(run: int) -> psutil.Process:
 
 
 @contextmanager
-def training_run():
-    """`panacea materialize`, while it runs."""
-    command = [sys.executable, "-m", "orchestration.cli", *TRAIN]
+def training_run(*python: str):
+    """`panacea materialize`, or other Python, while it runs."""
+    command = [sys.executable, *(python or ("-m", "orchestration.cli", *TRAIN))]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, start_new_session=True, **pipes) as run:
         try:
@@ -126,32 +134,23 @@ def training_run():
 
 
 def test_kill_9_is_noticed_and_the_same_run_goes_on_from_the_checkpoint(plan, inside):
-    def kill() -> None:
-        training = training_of(os.getpid())
+    with training_run("-c", AS_A_WORKER) as run:
+        training = training_of(run.pid)
         wait_for(lambda: checkpoint(plan))
         training.kill()
+        out, err = run.communicate()
+    assert run.returncode == 0, err
+    assert adapter(plan) == inside, "the same bits as in the run's own process"
 
-    with ThreadPoolExecutor(1) as thread:
-        killed = thread.submit(kill)
-        result = defs.resolve_job_def(CHAIN.name).execute_in_process(
-            instance=dg.DagsterInstance.get(),
-            partition_key="launched",
-            asset_selection=[dg.AssetKey("panacea_policy")],
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
-        killed.result()
-    assert result.success and adapter(plan) == inside, "the same bits as in the run's own process"
-
-    retries = [event for event in result.all_events if event.is_step_up_for_retry]
-    (said,) = [event.step_retry_data.error.cause.message for event in retries]
-    assert "was killed by SIGKILL" in said
-    assert "for want of memory: lower training.batch_size" in said
-    # Its progress is in the run's log, and begins anew where the checkpoint was.
-    lines = [entry.user_message for entry in result.instance.all_logs(result.run_id)]
-    told = [re.search(rf"panacea: (\d+) of {STEPS}", line) for line in lines]
+    logs = dg.DagsterInstance.get().all_logs(out.split()[-1])
+    events = [entry.dagster_event for entry in logs]
+    (again,) = [i for i, event in enumerate(events) if event and event.is_step_up_for_retry]
+    said = events[again].step_retry_data.error.cause.message
+    assert "was killed by SIGKILL" in said and "memory: lower training.batch_size" in said
+    # Its progress is in the log, and begins anew where the checkpoint was.
+    told = [re.search(rf"panacea: (\d+) of {STEPS}", entry.user_message) for entry in logs]
     steps = [int(match[1]) for match in told if match]
-    again = next(i for i, line in enumerate(lines) if "requested a retry" in line)
-    after = [int(m[1]) for m in told[again:] if m]
+    after = [int(match[1]) for match in told[again:] if match]
     assert after[0] >= EVERY and after[-1] == STEPS and len(steps) > len(after)
 
 

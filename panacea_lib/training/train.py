@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from panacea_lib.errors import InputError, NotEnoughMemoryError, TrainingStoppedError
 from panacea_lib.memory import TRAINING_REMEDY, memory_shortage_told
 from panacea_lib.models.base import load_base_model
+from panacea_lib.stop_wish import StopWish
 from panacea_lib.train_result import StepListener, TrainResult
 from panacea_lib.trainers import (
     ProgressCallback,
@@ -128,8 +129,6 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -m panacea_lib.training.train CONFIG.json OUT_DIR")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from panacea_lib.training.stopping import StopWish
-
     config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     out_dir = Path(sys.argv[2])
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from orchestration.columns import table_metadata
 from orchestration.curves import curves_table, last_values
 from orchestration.defs.dataset.assets import base_model, prompts, responses
-from orchestration.defs.policies.launch import train_in_process
+from orchestration.defs.policies.launch import train_beside
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
 from orchestration.inputs import demonstration_table, reward_source, training_table
@@ -86,7 +86,7 @@ def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> M
         rewards=reward_source(run) if rewarded else None,
     )
     if run.problem.launch.training == "subprocess":
-        result = train_in_process(run, job, folder)
+        result = train_beside(run, job, folder)
     else:
         result = train_here(job, folder, run.reporter.listener(method))
     cost = {name: [result.details[name]] for name in _COST}

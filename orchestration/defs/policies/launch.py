@@ -40,7 +40,7 @@ class TrainingKilledError(RuntimeError):
     """A training process was killed before it could say anything."""
 
 
-def train_in_process(run: StageRun, job: TrainingJob, folder: Path) -> TrainResult:
+def train_beside(run: StageRun, job: TrainingJob, folder: Path) -> TrainResult:
     """As `panacea_lib.training.train_policy`, in as many processes as the problem says.
 
     dg.RetryRequested where one of them was killed: the retry goes on from the last checkpoint.
