@@ -19,6 +19,8 @@ from panacea_lib.problem_errors import nearest
 _NAMES = re.compile(r"\w+(\s*,\s*\w+)*")
 # Bad syntax, and attributes that can be asked for in the UI only.
 _BAD_SELECTION = (dg.DagsterError, CheckError, NotImplementedError)
+# What Dagster wraps an asset's error in, and what asks it for one more attempt.
+_WRAPPERS = ("DagsterExecutionStepExecutionError", "RetryRequested")
 # The job page of the UI lists runs by the code location that they belong to.
 _LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
 
@@ -140,8 +142,8 @@ def _finished(result: dg.ExecuteInProcessResult) -> Finished:
 
 
 def _failure(step: str, error: Any) -> Failure:
-    if error.cls_name == "DagsterExecutionStepExecutionError" and error.cause:
-        error = error.cause  # Dagster wraps what an asset raised
+    if error.cls_name in _WRAPPERS and error.cause:
+        error = error.cause
     name = error.cls_name or "Error"
     # "package.module.Name: what happened", or without the package
     message = error.message.strip().split(f"{name}: ", 1)[-1]

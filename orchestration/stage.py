@@ -20,11 +20,13 @@ from orchestration.environment import disable_telemetry, go_offline, keep_freed_
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.upstream import Upstream
+from panacea_lib.lease import hold, lease_of
 from panacea_lib.plan import key_of
 from panacea_lib.reasons import why
 from panacea_lib.warehouse import Product
 
 Action = Literal["built", "reused", "restored"]
+_LEASE_TIMEOUT = 60.0  # seconds: a training whose run was killed needs some to end
 _RECORD = "product.json"  # beside a model: its rows, should the warehouse lose them
 _SHOWN = """
 select current.key, origins.content
@@ -105,14 +107,22 @@ class StageRun(Upstream):
             return self._reuse(part, key) if has_rows else self._restore(part, content)
         started = self._begin(part)
         checkpoints = self.store.working_dir(key)
-        if self._force:  # anew means anew: not from where an earlier attempt stopped
-            shutil.rmtree(checkpoints)
-            checkpoints.mkdir()
+        if self._force:
+            self._empty_once(checkpoints)
         with self.store.writer(key, replace=self._force) as folder:
             made = build(folder, checkpoints)
             seconds = perf_counter() - started
             _write_record(folder, made, seconds)
         return self._save(part, content, made, seconds, "built")
+
+    def _empty_once(self, checkpoints: Path) -> None:
+        """Anew means anew: not from where an earlier run stopped. A retry of this run goes on."""
+        emptied = checkpoints / f"emptied-{self.context.run.run_id}"
+        if not emptied.exists():
+            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
+                shutil.rmtree(checkpoints)
+                checkpoints.mkdir()
+                emptied.touch()
 
     def working_dir(self, part: str) -> Path:
         """A folder in which the build of a part's rows may leave what a later attempt goes on from;

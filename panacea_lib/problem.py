@@ -19,6 +19,7 @@ from panacea_lib.problem_labelling import (
     LabelSource,
     source_name,
 )
+from panacea_lib.problem_launch import Launch
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
@@ -86,6 +87,7 @@ class Problem(Strict):
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
     champion: ChampionGate = ChampionGate()
+    launch: Launch = Launch()
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""
@@ -254,6 +256,16 @@ class Problem(Strict):
             raise ValueError(
                 f"baselines.methods: {name} shares training's numbers: {said}"
             ) from None
+
+    @model_validator(mode="after")
+    def _check_launch(self) -> Self:
+        rows, processes = self.training.batch_size, self.launch.processes
+        if rows % processes:
+            raise ValueError(
+                f"launch.processes: {processes} processes cannot share the {rows} rows of "
+                "training.batch_size equally; change one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

@@ -62,6 +62,10 @@ training:
   method: reward_distillation # or dpo, rloo, sft
   steps: 400
   batch_size: 64
+
+# launch:                # where policies are trained; nothing that is made depends on it
+#   training: subprocess # in a process beside the run, which survives its death; default: inside
+#   processes: 2         # by `accelerate launch`, one for each GPU; batch_size is for all of them
 """
 
 

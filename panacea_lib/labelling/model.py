@@ -16,7 +16,7 @@ from panacea_lib.models.chat import Tokenizer
 from panacea_lib.problem_errors import nearest
 from panacea_lib.problem_files import is_local
 from panacea_lib.problem_labelling import ModelLabels
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 Row = tuple[list[int], list[int]]  # token ids, and which of the two texts each belongs to
 

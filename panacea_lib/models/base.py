@@ -14,7 +14,7 @@ from panacea_lib.models.chat import Tokenizer
 from panacea_lib.models.scratch import train_scratch_model
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_types import Quantization
-from panacea_lib.trainers import StepListener, TrainResult
+from panacea_lib.train_result import StepListener, TrainResult
 
 POINTER = "pretrained.json"
 
