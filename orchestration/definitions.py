@@ -13,6 +13,7 @@ from orchestration.defs.preferences import checks as preferences_checks
 from orchestration.defs.rewards import assets as rewards
 from orchestration.defs.rewards import checks as rewards_checks
 from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.schedules import retrain_schedules
 
 CHAIN = dg.define_asset_job(
     "chain",
@@ -27,6 +28,8 @@ defs = dg.Definitions(
         [dataset_checks, preferences_checks, rewards_checks, policies_checks, evaluation_checks]
     ),
     jobs=[CHAIN],
+    schedules=retrain_schedules(CHAIN.name),
+    sensors=[],
     resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
     # One GPU or two cores: parallel steps would only slow each other down, and every process of
     # the multiprocess executor imports torch anew.

@@ -20,6 +20,7 @@ from panacea_lib.problem_labelling import (
     source_name,
 )
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
+from panacea_lib.problem_retrain import Retrain
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
     BaselineMethod,
@@ -86,6 +87,7 @@ class Problem(Strict):
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
     champion: ChampionGate = ChampionGate()
+    retrain: Retrain = Retrain()
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""

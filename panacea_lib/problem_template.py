@@ -62,6 +62,11 @@ training:
   method: reward_distillation # or dpo, rloo, sft
   steps: 400
   batch_size: 64
+
+# retrain:               # a schedule; every problem has one, which the UI can start and stop
+#   cron: 0 3 * * 1      # minute, hour, day of the month, month, day of the week: Mondays at 3:00
+#   timezone: UTC
+#   enabled: true        # it runs without being started in the UI
 """
 
 
