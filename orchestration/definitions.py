@@ -12,6 +12,7 @@ from orchestration.defs.preferences import assets as preferences
 from orchestration.defs.preferences import checks as preferences_checks
 from orchestration.defs.rewards import assets as rewards
 from orchestration.defs.rewards import checks as rewards_checks
+from orchestration.following import FOLLOWING
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.schedules import retrain_schedules
 
@@ -29,7 +30,7 @@ defs = dg.Definitions(
     ),
     jobs=[CHAIN],
     schedules=retrain_schedules(CHAIN.name),
-    sensors=[],
+    sensors=[FOLLOWING],
     resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
     # One GPU or two cores: parallel steps would only slow each other down, and every process of
     # the multiprocess executor imports torch anew.

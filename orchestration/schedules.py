@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from orchestration.following import FOLLOWS
 from panacea_lib.errors import InputError
 from panacea_lib.problem_files import find_problems, load_problem, load_problem_named
 from panacea_lib.problem_retrain import Retrain
@@ -93,15 +94,20 @@ def _tick(context: dg.ScheduleEvaluationContext, problem: str) -> dg.RunRequest 
 def _still_running(
     instance: dg.DagsterInstance, problem: str, scheduled: datetime, key: str, max_hours: float
 ) -> str | None:
-    """Why a tick launches nothing: any unfinished run of the problem, by whomever and for whatever
-    assets; but not this tick's own, which an interrupted daemon may have left, and none that is
-    older than `max_hours`, as a run that died unseen stays unfinished. None where there is none."""
+    """Why a tick launches nothing: any unfinished run of the problem, whoever started it.
+
+    But not this tick's own, which an interrupted daemon may have left; not one that only follows,
+    which is short; and none older than `max_hours`, as a run that died unseen stays unfinished.
+    None where there is none.
+    """
     of_problem = dg.RunsFilter(statuses=_UNFINISHED, tags={_PARTITION: problem})
     for record in instance.get_run_records(of_problem):
         run = record.dagster_run
         since = record.start_time or record.create_timestamp.timestamp()
         hours = (scheduled.timestamp() - since) / 3600
-        if run.tags.get(_RUN_KEY) != key and hours < max_hours:
+        if run.tags.get(_RUN_KEY) == key or FOLLOWS in run.tags:
+            continue
+        if hours < max_hours:
             return (
                 f"run {run.run_id[:8]} of {problem} is not finished ({run.status.value}, "
                 f"{max(hours, 0):.1f} h old; after {max_hours:g} h it would no longer count)"

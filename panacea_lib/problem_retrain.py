@@ -26,7 +26,7 @@ class Retrain(Strict):
         description="same: unchanged inputs recompute nothing; fresh: another seed at every tick, "
         "so that everything is made anew",
     )
-    max_hours: Annotated[float, Field(gt=0, le=24 * 365)] = Field(
+    max_hours: Annotated[float, Field(ge=0.1, le=24 * 365)] = Field(
         default=24,
         description="a scheduled run that takes longer is ended, and no run that is older keeps "
         "the next one from starting",

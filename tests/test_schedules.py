@@ -1,6 +1,7 @@
 """Retraining by schedule: what a tick launches, when it skips, and what a bad file does."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -8,10 +9,12 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestration.definitions import CHAIN, defs
+from orchestration.following import FOLLOWING
 from orchestration.schedules import fresh_seed, retrain_schedules, schedule_name
 from panacea_lib.errors import InputError
 from panacea_lib.plan import Plan
@@ -59,12 +62,12 @@ def start_run(
     instance: dg.DagsterInstance,
     problem: str,
     status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
-    **tags: str,
+    tags: Mapping[str, str] | None = None,
 ) -> dg.DagsterRun:
     """A run of the chain in Dagster's storage, as it is while somebody works on it."""
     return instance.create_run_for_job(
         defs.resolve_job_def(CHAIN.name),
-        tags={"dagster/partition": problem, **tags},
+        tags={"dagster/partition": problem, **(tags or {})},
         status=status,
         remote_job_origin=RemoteRepositoryOrigin(
             RegisteredCodeLocationOrigin("panacea"), "__repository__"
@@ -177,9 +180,23 @@ def started_event(run: dg.DagsterRun, at: datetime) -> dg.EventLogEntry:
     )
 
 
+def test_dagster_s_monitor_ends_a_run_that_died_unseen_by_its_tag(problems, instance):
+    write(problems, "mine", "{max_hours: 1}")
+    asked = tick("mine", instance)
+    assert isinstance(asked, dg.RunRequest)
+    run = start_run(instance, "mine", dg.DagsterRunStatus.STARTING, asked.tags)
+    instance.handle_new_event(started_event(run, datetime.now(UTC) - timedelta(hours=1.1)))
+    record = instance.get_run_record_by_id(run.run_id)
+    assert record and record.dagster_run.status == dg.DagsterRunStatus.STARTED
+    check_run_timeout(instance, record, logging.getLogger("test"), 0.0)
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended and ended.status == dg.DagsterRunStatus.FAILURE
+
+
 def test_another_problem_s_run_and_a_finished_one_are_in_nobody_s_way(problems, instance):
     write(problems, "mine")
     start_run(instance, "other")
+    start_run(instance, "mine", tags=FOLLOWING.run_tags)  # a front, a minute's work
     for status in ("SUCCESS", "FAILURE", "CANCELED"):
         start_run(instance, "mine", dg.DagsterRunStatus(status))
     assert isinstance(tick("mine", instance), dg.RunRequest)
@@ -191,9 +208,7 @@ def test_a_tick_that_was_interrupted_finds_its_own_run(problems, instance):
     now = datetime.now(UTC)
     first = tick("mine", instance, now)
     assert isinstance(first, dg.RunRequest) and first.run_key
-    start_run(
-        instance, "mine", dg.DagsterRunStatus.NOT_STARTED, **{"dagster/run_key": first.run_key}
-    )
+    start_run(instance, "mine", dg.DagsterRunStatus.NOT_STARTED, {"dagster/run_key": first.run_key})
     assert tick("mine", instance, now) == first
     assert isinstance(tick("mine", instance, now + timedelta(minutes=1)), dg.SkipReason)
 

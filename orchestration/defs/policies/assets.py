@@ -11,7 +11,7 @@ from orchestration.defs.dataset.assets import base_model, prompts, responses
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
 from orchestration.inputs import demonstration_table, reward_source, training_table
-from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.partitions import OWNERS, PROBLEMS, WEEKLY
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, Outcome, StageRun
@@ -29,6 +29,7 @@ _COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters"
     deps=_UPSTREAM,
     metadata=table_metadata("policies"),
     code_version=str(STAGE_VERSIONS["panacea_policy"]),
+    freshness_policy=WEEKLY,
 )
 def panacea_policy(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
