@@ -14,7 +14,7 @@ class Retrain(Strict):
 
     cron: str = Field(
         default="0 3 * * 1",
-        description="minute, hour, day of the month, month, weekday; at first Mondays, 3:00",
+        description="minute, hour, day of month, month, weekday; default: Mondays at 3:00",
     )
     timezone: str = Field(default="UTC", description="of the IANA database, e.g. Europe/Berlin")
     enabled: bool = Field(
