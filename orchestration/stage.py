@@ -17,6 +17,7 @@ import dagster as dg
 import pyarrow as pa
 
 from orchestration.environment import disable_telemetry, go_offline, keep_freed_memory
+from orchestration.following import followed_settings
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.upstream import Upstream
@@ -67,8 +68,9 @@ class StageRun(Upstream):
         """
         disable_telemetry()
         keep_freed_memory()
-        here = workspace.workspace
-        super().__init__(stage, here, context.partition_key, settings.seed, settings.max_steps)
+        own = (settings.seed, settings.max_steps)
+        seed, max_steps = followed_settings(context.run, context.instance, stage) or own
+        super().__init__(stage, workspace.workspace, context.partition_key, seed, max_steps)
         go_offline(self.problem)  # before the first import of a model library
         self.context = context
         self.stage = stage
@@ -209,6 +211,8 @@ class StageRun(Upstream):
                 "action": actions.pop() if len(actions) == 1 else "partly reused",
                 "key": dg.MetadataValue.json(keys),
                 "why": dg.MetadataValue.json({o.part or self.stage: o.reason for o in outcomes}),
+                "seed": self.plan.seed,
+                **({"max_steps": self.plan.max_steps} if self.plan.max_steps else {}),
                 **(metadata or {}),
             },
             data_version=dg.DataVersion("+".join(keys.values())),

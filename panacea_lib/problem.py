@@ -21,6 +21,7 @@ from panacea_lib.problem_labelling import (
 )
 from panacea_lib.problem_launch import Launch
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
+from panacea_lib.problem_retrain import Retrain
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
     BaselineMethod,
@@ -88,6 +89,7 @@ class Problem(Strict):
     evaluation: Evaluation = Evaluation()
     champion: ChampionGate = ChampionGate()
     launch: Launch = Launch()
+    retrain: Retrain = Retrain()
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""

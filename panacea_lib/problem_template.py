@@ -66,6 +66,11 @@ training:
 # launch:                # where policies are trained; nothing that is made depends on it
 #   training: subprocess # in a process beside the run, which survives its death; default: inside
 #   processes: 2         # by `accelerate launch`, one for each GPU; batch_size is for all of them
+
+# retrain:               # a schedule; every problem has one, which the UI can start and stop
+#   cron: 0 3 * * 1      # minute, hour, day of the month, month, day of the week: Mondays at 3:00
+#   timezone: UTC
+#   enabled: true        # it runs without being started in the UI
 """
 
 

@@ -157,6 +157,7 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"name": "other"}, {"report"}),
         ({"data.license": "mit", "base_model.license": "mit"}, set()),
         ({"training.checkpoint_every": 10}, set()),
+        ({"retrain": {"cron": "0 4 * * *", "enabled": True, "seed": "fresh"}}, set()),
         ({"evaluation.bootstrap": 200}, END | GATE),
         ({"champion": {"floors": {"harmlessness": 0.0}}}, GATE),
         ({"evaluation.samples": 5}, ANSWERS | END),

@@ -12,7 +12,7 @@ from orchestration.defs.policies.launch import train_beside
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
 from orchestration.inputs import demonstration_table, reward_source, training_table
-from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.partitions import OWNERS, PROBLEMS, WEEKLY
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, Outcome, StageRun
@@ -31,6 +31,7 @@ _COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters"
     deps=_UPSTREAM,
     metadata=table_metadata("policies"),
     code_version=str(STAGE_VERSIONS["panacea_policy"]),
+    freshness_policy=WEEKLY,
 )
 def panacea_policy(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
