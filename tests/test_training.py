@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,29 @@ def test_a_state_file_that_was_torn_in_writing_does_not_count(tmp_path, torn):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(pairs, tmp_path_factory) -> Path:
+    """Two real ones, of steps 2 and 4."""
+    out_dir = tmp_path_factory.mktemp("two")
+    train(small_config(pairs, "reward_distillation", checkpoint_every=2), out_dir)
+    return out_dir / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"]
+)
+@pytest.mark.parametrize("left", [0.0, 0.01, 0.5, 0.999])
+def test_a_file_cut_short_beside_a_whole_state_file_does_not_count(
+    checkpoints, tmp_path, name, left
+):
+    """A power cut may keep the last file that was written and lose the end of another."""
+    torn = shutil.copytree(checkpoints, tmp_path / "torn")
+    assert last_complete_checkpoint(torn) == str(torn / "checkpoint-4")
+    content = (torn / "checkpoint-4" / name).read_bytes()
+    (torn / "checkpoint-4" / name).write_bytes(content[: int(left * len(content))])
+    assert last_complete_checkpoint(torn) == str(torn / "checkpoint-2")
 
 
 # ---- more than one process
