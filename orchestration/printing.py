@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.disk_full import DISK_FULL
 from orchestration.summary import comparison_rows, front_rows, leaderboard_rows
 from panacea_lib.champions import champion_events, champion_in
 from panacea_lib.errors import InputError
@@ -119,7 +120,7 @@ def print_run(
                 f"[red]{failure.step} was interrupted;[/red] the same command goes on there"
             )
             continue
-        if failure.error not in ("InputError", "MissingUpstreamError"):
+        if failure.error not in ("InputError", "MissingUpstreamError", DISK_FULL):
             errors.print(escape(failure.trace), soft_wrap=True)
         errors.print(f"[red]{failure.step} failed:[/red] {escape(failure.message)}", soft_wrap=True)
     for check in finished.failed_checks:
