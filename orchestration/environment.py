@@ -31,7 +31,7 @@ def enter_workspace(workspace: Workspace) -> None:
     root = workspace.root
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "dagster.yaml").exists():
-        # Whole or not at all: Dagster takes half a file for another instance. Two may begin at once.
+        # Whole or not at all: half a file is another instance to Dagster. Two may begin at once.
         partial = root / f".dagster.yaml.{os.getpid()}"
         shutil.copyfile(PROJECT_ROOT / "dagster.yaml", partial)
         partial.replace(root / "dagster.yaml")

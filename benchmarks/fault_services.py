@@ -1,0 +1,158 @@
+"""The faults of the deployment: PostgreSQL dies under a run; a schedule fires twice."""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.fault_cases import Ready, Tried, wrongs
+from benchmarks.fault_world import PROBLEM, PROBLEMS, completed, stored
+from panacea_lib.workspace import PROJECT_ROOT
+
+sys.path.insert(0, str(PROJECT_ROOT / "tests"))  # where the compose file's stand-in lies
+
+from test_deployment import (  # pyright: ignore[reportMissingImports]
+    LAUNCH,
+    SERVICES,
+    Stack,
+    ended,
+    find_run,
+    somebody,
+)
+
+OURS = ("code", "webserver", "daemon")
+DEAD = 5.0  # seconds without PostgreSQL
+PATIENCE = 900.0
+
+
+def postgres_killed(ready: Ready, rng: random.Random) -> Tried:
+    """SIGKILL for PostgreSQL and its children at a random moment of a run; back 5 s later.
+
+    A service that ends is started again, as Compose does.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="panacea-faults-")).resolve()
+    folder.chmod(0o755)  # PostgreSQL's user reads the secret and its own folder in it
+    stack = Stack(folder)
+    try:
+        _begin(stack)
+        run_id, moment = _launch(stack), rng.uniform(0, ready.seconds)
+        time.sleep(moment)
+        made = len(completed(stack.home))
+        before = find_run(stack, runIds=[run_id])
+        _kill_postgres(stack)
+        time.sleep(DEAD)
+        _restart_postgres(stack)
+        fate, restarted = _watch(stack, run_id)
+        at = f"at {moment:.1f} s ({(before or {}).get('status')}, {made} products made)"
+        what = f"{at}; that run: {fate}; started again: {', '.join(restarted) or 'nothing'}"
+        done, sealed = completed(stack.home), stored(stack.home)
+        last = _launch(stack)
+        found = _until_ended(stack, last, set())
+        if found["status"] != "SUCCESS":
+            return Tried(what, "", False, [f"the next run: {found['status']}"])
+        return Tried(what, "", True, wrongs(stack.home, ready.expected, done, sealed))
+    finally:
+        stack.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begin(stack: Stack) -> None:
+    """All four services, healthy, and the problem in their volume."""
+    stack.prepare()
+    stack._image["OMP_NUM_THREADS"] = "1"  # as in the undisturbed run: sums of floats depend on it
+    shutil.copy(PROBLEMS / f"{PROBLEM}.yaml", stack.home / "var" / "problems")
+    stack.start_postgres()
+    stack.wait("postgres", lambda: stack.is_healthy("postgres"))
+    stack.create_database(SERVICES["postgres"]["environment"]["POSTGRES_DB"])
+    for service in OURS:
+        stack.start(service)
+        stack.wait(service, lambda name=service: stack.is_healthy(name))
+
+
+def _launch(stack: Stack) -> str:
+    """Every asset of the problem, through the queue; the run's id."""
+    run = {
+        "selector": {
+            "repositoryLocationName": "panacea",
+            "repositoryName": "__repository__",
+            "jobName": "chain",
+        },
+        "runConfigData": {},
+        "executionMetadata": {"tags": [{"key": "dagster/partition", "value": PROBLEM}]},
+        "mode": "default",
+    }
+    found = stack.ask(LAUNCH, run=run)["launchRun"]
+    if found["__typename"] != "LaunchRunSuccess":
+        raise RuntimeError(f"the run was not launched: {found}")
+    return found["run"]["runId"]
+
+
+def _kill_postgres(stack: Stack) -> None:
+    server = psutil.Process(stack._processes["postgres"].pid)
+    for process in [server, *server.children(recursive=True)]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+    stack._processes["postgres"].wait()
+
+
+def _restart_postgres(stack: Stack) -> None:
+    command = [str(word) for word in stack._processes["postgres"].args]  # pyright: ignore
+    stack._spawn("postgres", command, dict(os.environ), Path("/"), **somebody())
+    stack.wait("postgres", lambda: stack.is_healthy("postgres"))
+
+
+def _watch(stack: Stack, run_id: str) -> tuple[str, list[str]]:
+    """How the run and its retries ended, and which services had to be started again."""
+    restarted: set[str] = set()
+    found = _until_ended(stack, run_id, restarted)
+    fate = [found["status"]]
+    while found["status"] != "SUCCESS" and len(fate) < 3:
+        retry = _retry_of(stack, found["runId"], restarted)
+        if retry is None:
+            break
+        found = _until_ended(stack, retry["runId"], restarted)
+        fate.append(f"retry {found['status']}")
+    return ", ".join(fate), sorted(restarted)
+
+
+def _retry_of(stack: Stack, run_id: str, restarted: set[str]) -> dict[str, Any] | None:
+    """The run that the daemon started in its place, within a minute."""
+    parent = [{"key": "dagster/parent_run_id", "value": run_id}]
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = _asked(stack, restarted, lambda: find_run(stack, tags=parent))
+        if found:
+            return found
+        time.sleep(1)
+    return None
+
+
+def _until_ended(stack: Stack, run_id: str, restarted: set[str]) -> dict[str, Any]:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = _asked(stack, restarted, lambda: ended(stack, runIds=[run_id]))
+        if found:
+            return found
+        time.sleep(1)
+    return {"status": f"not ended after {PATIENCE:g} s", "runId": run_id}
+
+
+def _asked(stack: Stack, restarted: set[str], ask: Any) -> dict[str, Any] | None:
+    """Ask the web server; None while it cannot answer. What ended is started again before."""
+    for service in OURS:
+        if stack._processes[service].poll() is not None:
+            restarted.add(service)
+            stack.start(service)
+    try:
+        return ask()
+    except (OSError, AssertionError, KeyError):  # no connection, or an error in the answer
+        return None
