@@ -7,10 +7,13 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import yaml
 
 from benchmarks.fault_cases import Ready, Tried, wrongs
 from benchmarks.fault_world import PROBLEM, PROBLEMS, completed, stored
@@ -27,6 +30,8 @@ from test_deployment import (  # pyright: ignore[reportMissingImports]
     somebody,
 )
 
+RETRAIN = {"enabled": True, "cron": "* * * * *"}  # the problem's section for the schedule
+RUN_KEYS = "select run_id, value from run_tags where key = 'dagster/run_key' order by 1"
 OURS = ("code", "webserver", "daemon")
 DEAD = 5.0  # seconds without PostgreSQL
 PATIENCE = 900.0
@@ -37,11 +42,7 @@ def postgres_killed(ready: Ready, rng: random.Random) -> Tried:
 
     A service that ends is started again, as Compose does.
     """
-    folder = Path(tempfile.mkdtemp(prefix="panacea-faults-")).resolve()
-    folder.chmod(0o755)  # PostgreSQL's user reads the secret and its own folder in it
-    stack = Stack(folder)
-    try:
-        _begin(stack)
+    with _stack() as stack:
         run_id, moment = _launch(stack), rng.uniform(0, ready.seconds)
         time.sleep(moment)
         made = len(completed(stack.home))
@@ -52,22 +53,68 @@ def postgres_killed(ready: Ready, rng: random.Random) -> Tried:
         fate, restarted = _watch(stack, run_id)
         at = f"at {moment:.1f} s ({(before or {}).get('status')}, {made} products made)"
         what = f"{at}; that run: {fate}; started again: {', '.join(restarted) or 'nothing'}"
-        done, sealed = completed(stack.home), stored(stack.home)
-        last = _launch(stack)
-        found = _until_ended(stack, last, set())
-        if found["status"] != "SUCCESS":
-            return Tried(what, "", False, [f"the next run: {found['status']}"])
-        return Tried(what, "", True, wrongs(stack.home, ready.expected, done, sealed))
+        return _next_run(stack, ready, what)
+
+
+def schedule_twice(ready: Ready, rng: random.Random) -> Tried:
+    """A schedule's tick launches its run and the daemon is killed before it has noted that; started
+    again it evaluates the same tick anew."""
+    with _stack(retrain=RETRAIN) as stack:
+        deadline = time.monotonic() + PATIENCE
+        while not (found := _asked_database(stack, RUN_KEYS)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (run_id, key) = found[0]
+        time.sleep(rng.uniform(0, 0.05))
+        stack._processes["daemon"].kill()
+        stack._processes["daemon"].wait()
+        ticks = _asked_database(stack, "select status from job_ticks order by id")
+        stack.start("daemon")
+        run = _until_ended(stack, run_id, set())
+        launched = [one for one, its in _asked_database(stack, RUN_KEYS) if its == key]
+        what = f"the tick was {ticks[0][0]} when the daemon died; that run: {run['status']}"
+        early = "" if len(launched) == 1 else f"{len(launched)} runs of one tick"
+        return _next_run(stack, ready, what, early)
+
+
+def _next_run(stack: Stack, ready: Ready, what: str, early: str = "") -> Tried:
+    """Through the queue, and everything that must hold after it; `early` is wrong already."""
+    done, sealed = completed(stack.home), stored(stack.home)
+    status = _until_ended(stack, _launch(stack), set())["status"]
+    wrong = [early] if early else []
+    if status != "SUCCESS":
+        return Tried(what, "", False, [*wrong, f"the next run: {status}"])
+    return Tried(what, "", True, wrong + wrongs(stack.home, ready.expected, done, sealed))
+
+
+def _asked_database(stack: Stack, sql: str) -> list[tuple[Any, ...]]:
+    connection = stack.connect(SERVICES["postgres"]["environment"]["POSTGRES_DB"])
+    with connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        rows = cursor.fetchall()
+    connection.close()
+    return rows
+
+
+@contextmanager
+def _stack(retrain: dict[str, Any] | None = None) -> Iterator[Stack]:
+    """All four services, healthy, with the problem in their volume; ended afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="panacea-faults-")).resolve()
+    folder.chmod(0o755)  # PostgreSQL's user reads the secret and its own folder in it
+    stack = Stack(folder)
+    try:
+        _begin(stack, retrain)
+        yield stack
     finally:
         stack.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin(stack: Stack) -> None:
-    """All four services, healthy, and the problem in their volume."""
+def _begin(stack: Stack, retrain: dict[str, Any] | None) -> None:
     stack.prepare()
     stack._image["OMP_NUM_THREADS"] = "1"  # as in the undisturbed run: sums of floats depend on it
-    shutil.copy(PROBLEMS / f"{PROBLEM}.yaml", stack.home / "var" / "problems")
+    problem = yaml.safe_load((PROBLEMS / f"{PROBLEM}.yaml").read_text("utf-8"))
+    problem |= {"retrain": retrain} if retrain else {}
+    (stack.home / "var" / "problems" / f"{PROBLEM}.yaml").write_text(yaml.safe_dump(problem))
     stack.start_postgres()
     stack.wait("postgres", lambda: stack.is_healthy("postgres"))
     stack.create_database(SERVICES["postgres"]["environment"]["POSTGRES_DB"])

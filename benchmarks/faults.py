@@ -25,7 +25,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from benchmarks import fault_cases as cases
-from benchmarks.fault_services import postgres_killed
+from benchmarks.fault_services import postgres_killed, schedule_twice
 from benchmarks.fault_world import PROBLEM, PROBLEMS
 from benchmarks.faults_page import write_page
 from panacea_lib.workspace import PROJECT_ROOT
@@ -44,6 +44,7 @@ FAULTS: dict[str, tuple[cases.Fault, int]] = {
     "same_twice": (cases.same_twice, 3),
     "two_problems": (cases.two_problems, 3),
     "postgres_killed": (postgres_killed, 3),
+    "schedule_twice": (schedule_twice, 3),
     "kill9": (cases.kill9, 50),
 }
 """Each with its number of tries; the cheap and telling ones first."""

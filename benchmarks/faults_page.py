@@ -19,6 +19,7 @@ WHAT = {
     "same_twice": "two runs of one problem at once",
     "two_problems": "two problems at once in one workspace",
     "postgres_killed": "PostgreSQL killed under a run of the deployment, and brought back",
+    "schedule_twice": "a schedule's tick evaluated twice, as its daemon was killed in between",
 }
 ABOUT = """\
 `.venv/bin/python -m benchmarks.faults`; {where}.
