@@ -26,6 +26,7 @@ from benchmarks.fault_world import (
     state_of,
     stored,
     warehouse_of,
+    work_until,
 )
 
 FULL = "the disk is full"
@@ -41,7 +42,7 @@ class Ready:
         whole: A finished workspace of one problem.
         begun: One in which everything up to the training is made.
         expected: State of `whole`; `expected_two`: with the second problem beside it.
-        seconds: What the undisturbed run took.
+        seconds, work: What the undisturbed run took, by the clock and of CPU.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Ready:
     expected: State
     expected_two: State
     seconds: float
+    work: float
 
     def copy(self, source: Path) -> Path:
         """A fresh workspace that holds what `source` does."""
@@ -116,15 +118,14 @@ def last_line(text: str, word: str) -> str:
 
 def kill9(ready: Ready, rng: random.Random) -> Tried:
     """kill -9 at a random moment of a run from nothing."""
-    home, moment = ready.fresh(), rng.uniform(0, ready.seconds)
+    home, moment = ready.fresh(), rng.uniform(0, ready.work)
     process = start(home)
-    try:
-        process.wait(timeout=moment)
-        what = f"it ended before {moment:.1f} s"
-    except subprocess.TimeoutExpired:
-        kill(process)
-        what = f"at {moment:.1f} s, {len(completed(home))} products made"
-    return finish(home, ready.expected, what)
+    work_until(process, moment)
+    what = f"at {moment:.1f} of {ready.work:.1f} s of CPU"
+    if process.poll() is not None:
+        what += ", where it had ended"
+    kill(process)
+    return finish(home, ready.expected, f"{what}, {len(completed(home))} products made")
 
 
 def truncated_checkpoint(ready: Ready, rng: random.Random) -> Tried:
@@ -351,16 +352,20 @@ def prepare(folder: Path) -> Ready:
         for home in (whole, begun, both):
             shutil.rmtree(home, ignore_errors=True)
         _must(begun, "--select", BEFORE_TRAINING)
-        seconds = _must(whole)
+        seconds, work = _must(whole)
         shutil.copytree(whole, both)
         _must(both, problem=OTHER)
-        facts.write_text(json.dumps({"seconds": seconds}))
-    seconds = json.loads(facts.read_text())["seconds"]
-    return Ready(folder, whole, begun, state_of(whole), state_of(both), seconds)
+        facts.write_text(json.dumps({"seconds": seconds, "work": work}))
+    told = json.loads(facts.read_text())
+    return Ready(folder, whole, begun, state_of(whole), state_of(both), **told)
 
 
-def _must(home: Path, *arguments: str, problem: str = PROBLEM) -> float:
-    ended = run(home, *arguments, problem=problem)
-    if ended.code:
-        raise SystemExit(f"the undisturbed run ended with {ended.code}:\n{ended.told}")
-    return ended.seconds
+def _must(home: Path, *arguments: str, problem: str = PROBLEM) -> tuple[float, float]:
+    """Seconds by the clock and of CPU."""
+    started = time.monotonic()
+    process = start(home, *arguments, problem=problem)
+    work = work_until(process)
+    if process.returncode:
+        told = log_of(home, problem).read_text("utf-8")
+        raise SystemExit(f"the undisturbed run ended with {process.returncode}:\n{told}")
+    return time.monotonic() - started, work

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 
 from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import PROJECT_ROOT, Workspace
@@ -100,6 +102,20 @@ def run(home: Path, *arguments: str, problem: str = PROBLEM) -> Ended:
     started = time.monotonic()
     code = start(home, *arguments, problem=problem).wait(timeout=1800)
     return Ended(code, log_of(home, problem).read_text("utf-8"), time.monotonic() - started)
+
+
+def work_until(process: subprocess.Popen[str], limit: float = math.inf) -> float:
+    """Wait until the process and its children have had `limit` seconds of CPU, or have ended;
+    returns what they had. Unlike the clock, that means the same on a busy machine."""
+    had = 0.0
+    while process.poll() is None and had < limit:
+        time.sleep(0.01)
+        with suppress(psutil.Error):  # one of them may have ended while we looked
+            tree = psutil.Process(process.pid)
+            times = [one.cpu_times() for one in (tree, *tree.children(recursive=True))]
+            own = sum(t.user + t.system for t in times)
+            had = own + times[0].children_user + times[0].children_system
+    return had
 
 
 def kill(process: subprocess.Popen[str]) -> None:
