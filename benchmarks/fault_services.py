@@ -104,6 +104,9 @@ def _stack(retrain: dict[str, Any] | None = None) -> Iterator[Stack]:
     try:
         _begin(stack, retrain)
         yield stack
+    except Exception as error:
+        error.add_note(stack.logs())
+        raise
     finally:
         stack.end()
         shutil.rmtree(folder, ignore_errors=True)

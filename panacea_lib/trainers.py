@@ -87,15 +87,22 @@ def checkpoints_and_logs(steps: int, checkpoint_every: int, logs: int) -> dict[s
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end, every file of it whole; None without one.
+    """The newest checkpoint to go on from, written to its end and every file of it whole; or None.
 
     transformers writes `trainer_state.json` after model, optimiser and scheduler. A power cut or a
-    full disk can leave that whole and an earlier file cut short.
+    full disk can leave that whole and an earlier file cut short. One of the last step does not
+    count either: transformers goes on from it with a step too many.
     """
     states = folder.glob("checkpoint-*/trainer_state.json")
-    whole = [path.parent for path in states if all(map(_is_whole, path.parent.iterdir()))]
-    newest = max(whole, key=lambda path: int(path.name.split("-")[1]), default=None)
+    whole = [path for path in states if all(map(_is_whole, path.parent.iterdir()))]
+    useful = [path.parent for path in whole if _has_steps_left(path)]
+    newest = max(useful, key=lambda path: int(path.name.split("-")[1]), default=None)
     return str(newest) if newest else None
+
+
+def _has_steps_left(state: Path) -> bool:
+    told = json.loads(state.read_text(encoding="utf-8"))
+    return told["global_step"] < told["max_steps"]
 
 
 def _is_whole(file: Path) -> bool:
