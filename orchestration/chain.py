@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._check import CheckError
 
 from orchestration.definitions import CHAIN, defs
+from orchestration.disk_full import DISK_FULL, disk_full_message
 from orchestration.progress import TerminalDisplay, shown_on
 from panacea_lib.errors import InputError
 from panacea_lib.problem_errors import nearest
@@ -144,7 +145,10 @@ def _finished(result: dg.ExecuteInProcessResult) -> Finished:
 def _failure(step: str, error: Any) -> Failure:
     if error.cls_name in _WRAPPERS and error.cause:
         error = error.cause
+    trace = error.to_string()
+    if full := disk_full_message(trace):
+        return Failure(step, DISK_FULL, full, trace)
     name = error.cls_name or "Error"
     # "package.module.Name: what happened", or without the package
     message = error.message.strip().split(f"{name}: ", 1)[-1]
-    return Failure(step, name, message, error.to_string())
+    return Failure(step, name, message, trace)

@@ -7,6 +7,7 @@ libraries are imported by the commands that need them, after the workspace is se
 import json
 import os
 import sys
+import traceback
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestration.champion import app as champion
+from orchestration.disk_full import disk_full_message
 from orchestration.environment import (
     be_quiet,
     disable_telemetry,
@@ -75,6 +77,12 @@ def main() -> None:
         sys.exit(2)
     except _FAILURES as error:
         typer.echo(str(error), err=True)
+        sys.exit(1)
+    except Exception as error:
+        full = disk_full_message("".join(traceback.format_exception(error)))
+        if full is None:
+            raise
+        typer.echo(full, err=True)
         sys.exit(1)
 
 

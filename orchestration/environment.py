@@ -31,7 +31,10 @@ def enter_workspace(workspace: Workspace) -> None:
     root = workspace.root
     root.mkdir(parents=True, exist_ok=True)
     if not (root / "dagster.yaml").exists():
-        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", root / "dagster.yaml")
+        # Whole or not at all: half a file is another instance to Dagster. Two may begin at once.
+        partial = root / f".dagster.yaml.{os.getpid()}"
+        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", partial)
+        partial.replace(root / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(root)
     os.chdir(root)
 

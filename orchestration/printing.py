@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.disk_full import DISK_FULL
 from orchestration.summary import comparison_rows, front_rows, leaderboard_rows
 from panacea_lib.champions import champion_events, champion_in
 from panacea_lib.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
 _SAY_ALL = (  # errors whose message is all there is to say
+    DISK_FULL,
     "InputError",
     "LeaseHeldError",
     "MissingUpstreamError",

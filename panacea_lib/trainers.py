@@ -3,6 +3,7 @@ where it goes on."""
 
 import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +80,53 @@ def checkpoints_and_logs(steps: int, checkpoint_every: int, logs: int) -> dict[s
 
 
 def last_complete_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; None without one.
+    """The newest checkpoint to go on from, written to its end and every file of it whole; or None.
 
-    transformers writes `trainer_state.json` after model, optimiser and scheduler.
+    transformers writes `trainer_state.json` after model, optimiser and scheduler. A power cut or a
+    full disk can leave that whole and an earlier file cut short. One of the last step does not
+    count either: transformers goes on from it with a step too many.
     """
-    states = [path for path in folder.glob("checkpoint-*/trainer_state.json") if _is_whole(path)]
-    newest = max(states, key=lambda path: int(path.parent.name.split("-")[1]), default=None)
-    return str(newest.parent) if newest else None
+    states = folder.glob("checkpoint-*/trainer_state.json")
+    whole = [path for path in states if all(map(_is_whole, path.parent.iterdir()))]
+    useful = [path.parent for path in whole if _has_steps_left(path)]
+    newest = max(useful, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return str(newest) if newest else None
 
 
-def _is_whole(state: Path) -> bool:
+def _has_steps_left(state: Path) -> bool:
+    told = json.loads(state.read_text(encoding="utf-8"))
+    return told["global_step"] < told["max_steps"]
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file has the length that it tells of itself; of other kinds than these, True."""
+    match file.suffix:
+        case ".json":
+            return _is_json(file.read_bytes())
+        case ".safetensors":
+            return _has_all_tensors(file)
+        case ".pt" | ".pth":  # torch's are zip archives, whose table of contents comes last
+            return zipfile.is_zipfile(file)
+    return True
+
+
+def _is_json(text: bytes) -> bool:
     try:
-        json.loads(state.read_text(encoding="utf-8"))
+        json.loads(text)
     except ValueError:  # the run died while it was written
         return False
     return True
+
+
+def _has_all_tensors(file: Path) -> bool:
+    """A safetensors file is 8 bytes (the length of its header), the header, and the tensors."""
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = opened.read(length) if length < file.stat().st_size else b""
+    if not _is_json(header):
+        return False
+    ends = [t["data_offsets"][1] for name, t in json.loads(header).items() if name[:2] != "__"]
+    return file.stat().st_size == 8 + length + max(ends, default=0)
 
 
 def keep_trained_in_float32(model: Any) -> None:

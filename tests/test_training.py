@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from panacea_lib.training.objectives import distillation_losses
 from panacea_lib.training.preferences import draw_preferences
 
 NAN = float("nan")
+STATE = '{"global_step": 10, "max_steps": 200}'
 
 
 # ---- a training
@@ -224,16 +226,53 @@ def test_only_checkpoints_that_were_written_to_their_end_count(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert last_complete_checkpoint(tmp_path) is None
     for step in (5, 10):
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(STATE)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
 @pytest.mark.parametrize("torn", ["", '{"epoch": 0.5, "global_'])
 def test_a_state_file_that_was_torn_in_writing_does_not_count(tmp_path, torn):
-    for step, text in ((5, "{}"), (10, torn)):
+    for step, text in ((5, STATE), (10, torn)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(pairs, tmp_path_factory) -> Path:
+    """Two real ones, of steps 2 and 4, as a training of 8 steps would have left them."""
+    out_dir = tmp_path_factory.mktemp("two")
+    train(small_config(pairs, "reward_distillation", checkpoint_every=2), out_dir)
+    for state in out_dir.glob("checkpoints/*/trainer_state.json"):
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"max_steps": 8}))
+    return out_dir / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"]
+)
+@pytest.mark.parametrize("left", [0.0, 0.01, 0.5, 0.999])
+def test_a_file_cut_short_beside_a_whole_state_file_does_not_count(
+    checkpoints, tmp_path, name, left
+):
+    """A power cut may keep the last file that was written and lose the end of another."""
+    torn = shutil.copytree(checkpoints, tmp_path / "torn")
+    assert last_complete_checkpoint(torn) == str(torn / "checkpoint-4")
+    content = (torn / "checkpoint-4" / name).read_bytes()
+    (torn / "checkpoint-4" / name).write_bytes(content[: int(left * len(content))])
+    assert last_complete_checkpoint(torn) == str(torn / "checkpoint-2")
+
+
+def test_what_was_trained_to_its_end_and_then_lost_ends_the_same(pairs, tmp_path):
+    """A disk may be full when all steps are done: the checkpoint of the last one is there."""
+    config = small_config(pairs, "reward_distillation", checkpoint_every=2)
+    first = train(config, tmp_path)
+    expected = weights(tmp_path)
+    shutil.rmtree(tmp_path / "adapter")
+    again = train(config, tmp_path)
+    assert again.curves == first.curves and again.details["steps"] == first.details["steps"]
+    assert again.details["tokens"] == first.details["tokens"]
+    assert all(torch.equal(tensor, weights(tmp_path)[name]) for name, tensor in expected.items())
 
 
 # ---- more than one process
