@@ -21,11 +21,13 @@ from orchestration.environment import (
     go_offline,
     share_cores,
 )
+from orchestration.inbox import inbox
 from orchestration.label import label
 from orchestration.people import app as people
 from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.champions import ALIAS, ChampionChangedError, champion_of
+from panacea_lib.data.inbox import InboxBusyError
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.problem_files import (
     load_problem,
@@ -60,6 +62,7 @@ _FAILURES = (
     WarehouseBusyError,
     SchemaVersionError,
     DamagedArtifactError,
+    InboxBusyError,
 )
 
 
@@ -147,6 +150,7 @@ def materialize(
 
 
 app.command()(label)
+app.command()(inbox)
 
 
 @app.command()

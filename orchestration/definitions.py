@@ -12,6 +12,7 @@ from orchestration.defs.preferences import assets as preferences
 from orchestration.defs.preferences import checks as preferences_checks
 from orchestration.defs.rewards import assets as rewards
 from orchestration.defs.rewards import checks as rewards_checks
+from orchestration.new_data import new_data
 from orchestration.resources import RunSettings, WorkspaceResource
 
 CHAIN = dg.define_asset_job(
@@ -27,6 +28,7 @@ defs = dg.Definitions(
         [dataset_checks, preferences_checks, rewards_checks, policies_checks, evaluation_checks]
     ),
     jobs=[CHAIN],
+    sensors=[new_data],
     resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
     # One GPU or two cores: parallel steps would only slow each other down, and every process of
     # the multiprocess executor imports torch anew.
