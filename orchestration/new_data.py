@@ -2,13 +2,21 @@
 
 import hashlib
 import json
+from contextlib import closing
 from time import monotonic
 
 import dagster as dg
 
 from orchestration.partitions import PROBLEMS
 from orchestration.resources import WorkspaceResource
-from panacea_lib.data.inbox import InboxBusyError, Outcome, Received, Rejected, receive
+from panacea_lib.data.inbox import (
+    SETTLED,
+    InboxBusyError,
+    Outcome,
+    Received,
+    Rejected,
+    receive,
+)
 from panacea_lib.errors import InputError
 from panacea_lib.problem_files import find_problems, load_problem_named
 from panacea_lib.received import received_files
@@ -71,10 +79,12 @@ def _take(workspace: Workspace, name: str, until: float) -> list[str]:
         return []
     problem, file = load_problem_named(workspace, name), find_problems(workspace)[name]
     told = []
-    for outcome in receive(problem, file, workspace, largest=LARGEST):
-        told.append(sentence(outcome))
-        if monotonic() > until:
-            return [*told, "further files wait for the next tick"]
+    with closing(receive(problem, file, workspace, settled=SETTLED, largest=LARGEST)) as outcomes:
+        for outcome in outcomes:
+            told.append(sentence(outcome))
+            if monotonic() > until:
+                told.append("further files wait for the next tick")
+                break
     return told
 
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Generator, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,9 +78,11 @@ def receive(
     settled: float = SETTLED,
     largest: int | None = None,
     dry_run: bool = False,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Take the files of the problem's drop folder one by one, in the order of their names, as the
     iterator is asked for the next; nothing where there is no folder.
+
+    Others wait until the iterator is at its end or closed.
 
     now: in UTC; None: the clock's at every file. settled: seconds, see `SETTLED`. largest: bytes;
     larger files are left. dry_run: say what would be, and move nothing.
@@ -110,12 +112,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system lets go of when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InboxBusyError(
+                f"{folder}: another process is taking files from it; try again when it is done"
+            ) from error
         yield
-    except BlockingIOError as error:
-        raise InboxBusyError(
-            f"{folder}: another process is taking files from it; try again when it is done"
-        ) from error
     finally:
         os.close(descriptor)
 
