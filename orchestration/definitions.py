@@ -13,6 +13,7 @@ from orchestration.defs.preferences import checks as preferences_checks
 from orchestration.defs.rewards import assets as rewards
 from orchestration.defs.rewards import checks as rewards_checks
 from orchestration.following import FOLLOWING
+from orchestration.new_data import new_data
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.schedules import retrain_schedules
 from orchestration.upkeep import PRUNE_WEEKLY, prune_job
@@ -31,7 +32,7 @@ defs = dg.Definitions(
     ),
     jobs=[CHAIN, prune_job],
     schedules=[*retrain_schedules(CHAIN.name), PRUNE_WEEKLY],
-    sensors=[FOLLOWING],
+    sensors=[FOLLOWING, new_data],
     resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
     # One GPU or two cores: parallel steps would only slow each other down, and every process of
     # the multiprocess executor imports torch anew.

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from panacea_lib.data import source_fingerprint
+from panacea_lib.data import files_fingerprint, source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
 from panacea_lib.plan_content import STAGE_VERSIONS, answers_content, content_of
 from panacea_lib.problem import Problem
@@ -65,6 +65,7 @@ class Plan:
     versions: Mapping[str, str]
     label_fingerprints: Mapping[str, Any] = field(default_factory=dict)
     reward_fingerprint: str = ""
+    files_fingerprint: str = ""
     _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -91,6 +92,7 @@ class Plan:
                 for part, (dimension, source) in label_parts(problem).items()
             },
             reward_fingerprint=_model_fingerprint(problem.rewards.model, problem_file),
+            files_fingerprint=files_fingerprint(problem, problem_file),
         )
 
     @property

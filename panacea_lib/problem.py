@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from panacea_lib.problem_champion import ChampionGate
 from panacea_lib.problem_columns import DemonstrationColumns, mapped_dimensions
 from panacea_lib.problem_data import FileData, HubData, SeveralData, WorldData, parts_of
+from panacea_lib.problem_inbox import Inbox, check_inbox
 from panacea_lib.problem_labelling import (
     DataLabels,
     GeneratedPairs,
@@ -70,6 +71,11 @@ class Problem(Strict):
     beta: Annotated[float, Field(gt=0, description="the KL price, in normalised reward")] = 0.5
     dimensions: Annotated[list[Dimension], Field(min_length=2, max_length=10)]
     data: Annotated[WorldData | FileData | HubData | SeveralData, Field(discriminator="kind")]
+    inbox: Inbox | None = Field(
+        default=None,
+        description="how new files are read that are dropped into var/inbox/NAME/ of the "
+        "workspace; default: none are taken",
+    )
     pairs: GeneratedPairs | None = Field(
         default=None,
         description="generate the pairs; default: those of the data, or in the embedded world "
@@ -183,6 +189,19 @@ class Problem(Strict):
                 f"dimensions: unknown {unknown}; {what} {sorted(known)}; others need a "
                 "source in labels"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        names, in_world = self.dimension_names, isinstance(self.data, WorldData)
+        if self.inbox is not None:
+            check_inbox(self.inbox, names, self.demonstrated, in_world)
+        for i, part in enumerate(self.data.files if isinstance(self.data, WorldData) else []):
+            try:
+                check_inbox(Inbox(columns=part.columns), names, [], in_world)
+            except ValueError as error:
+                said = str(error).removeprefix("inbox.")
+                raise ValueError(f"data.files.{i}.{said}") from None
         return self
 
     @model_validator(mode="after")

@@ -49,6 +49,9 @@ data:
     test: 0.1
   # limit: 1000          # read only the first rows
 
+# inbox: # new files of these columns, dropped into var/inbox/@NAME@/, join the data (docs/inbox.md)
+#   columns: {layout: pairs, labels: {helpfulness: scores.helpfulness}}
+
 base_model:
   kind: scratch # a tiny model trained from scratch on the data's own text: no download, no GPU
   tokenizer: bpe
