@@ -14,6 +14,7 @@ from dagster._check import CheckError
 from orchestration.definitions import CHAIN, defs
 from orchestration.disk_full import DISK_FULL, disk_full_message
 from orchestration.progress import TerminalDisplay, shown_on
+from orchestration.unfinished import process_tag, unfinished_runs
 from panacea_lib.errors import InputError
 from panacea_lib.problem_errors import nearest
 
@@ -81,6 +82,7 @@ def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any])
     from rich.console import Console
 
     instance = dg.DagsterInstance.get()
+    unfinished_runs(instance)  # an earlier command that was killed is told to have failed
     job = defs.resolve_job_def(CHAIN.name)
     run_config = {
         "resources": {"settings": {"config": settings}},
@@ -97,7 +99,7 @@ def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any])
             partition_key=problem,
             asset_selection=assets,
             raise_on_error=False,
-            tags=_LOCATION,
+            tags=_LOCATION | process_tag(),
         )
     return _finished(result)
 

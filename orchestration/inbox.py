@@ -62,10 +62,10 @@ def _check_idle(workspace: Workspace, name: str) -> None:
     enter_workspace(workspace)
     import dagster as dg
 
-    from orchestration.new_data import unfinished_run
+    from orchestration.unfinished import unfinished_runs
 
-    if run_id := unfinished_run(dg.DagsterInstance.get(), name):
+    for record in unfinished_runs(dg.DagsterInstance.get(), name):
         raise InboxBusyError(
-            f"run {run_id} of {name} has not ended, and new data would change what it makes: try "
-            "again when it has, or mark it as failed on the page Runs if its process is gone"
+            f"run {record.dagster_run.run_id} of {name} has not ended, and new data would change "
+            "what it makes: try again when it has, or terminate it on the page Runs"
         )

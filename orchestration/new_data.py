@@ -9,6 +9,7 @@ import dagster as dg
 
 from orchestration.partitions import PROBLEMS
 from orchestration.resources import WorkspaceResource
+from orchestration.unfinished import unfinished_runs
 from panacea_lib.data.inbox import (
     SETTLED,
     InboxBusyError,
@@ -25,13 +26,6 @@ from panacea_lib.workspace import Workspace
 LARGEST = 16 * 2**20
 """Bytes of a file that a tick reads: about 5 s where it was measured, compressed up to tenfold."""
 _TICK = 20.0  # seconds after which a tick takes no further file: Dagster gives it 60
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dg.sensor(
@@ -54,8 +48,9 @@ def new_data(
     for name in PROBLEMS.get_partition_keys():
         if not (here.inbox / name).is_dir() and not (here.received / name).is_dir():
             continue
-        if run_id := unfinished_run(context.instance, name):
-            told.append(f"{name}: waits for the end of run {run_id}")
+        # Files that join the data meanwhile would change what a run's later stages are made of.
+        if runs := unfinished_runs(context.instance, name):
+            told.append(f"{name}: waits for the end of run {runs[0].dagster_run.run_id}")
             continue
         try:
             told += [f"{name}: {line}" for line in _take(here, name, until)]
@@ -92,14 +87,6 @@ def _set_of(workspace: Workspace, name: str) -> str:
     """What a problem has received so far, as a short hash; "" for nothing."""
     names = [path.name for path in received_files(name, workspace)]
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16] if names else ""
-
-
-def unfinished_run(instance: dg.DagsterInstance, problem: str) -> str | None:
-    """The id of a run of the problem that has not ended: files that join its data meanwhile would
-    change what its later stages are to be made of."""
-    asked = dg.RunsFilter(statuses=_UNFINISHED, tags={"dagster/partition": problem})
-    found = instance.get_run_records(asked, limit=1)
-    return found[0].dagster_run.run_id if found else None
 
 
 def sentence(outcome: Outcome) -> str:

@@ -8,19 +8,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from orchestration.following import FOLLOWS
+from orchestration.unfinished import unfinished_runs
 from panacea_lib.errors import InputError
 from panacea_lib.problem_files import find_problems, load_problem, load_problem_named
 from panacea_lib.problem_retrain import Retrain
 from panacea_lib.workspace import Workspace
 
-_PARTITION, _RUN_KEY = "dagster/partition", "dagster/run_key"  # tags of runs
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+_RUN_KEY = "dagster/run_key"  # tag of runs
 _SEEDS = 2**31
 
 
@@ -100,8 +94,7 @@ def _still_running(
     which is short; and none older than `max_hours`, as a run that died unseen stays unfinished.
     None where there is none.
     """
-    of_problem = dg.RunsFilter(statuses=_UNFINISHED, tags={_PARTITION: problem})
-    for record in instance.get_run_records(of_problem):
+    for record in unfinished_runs(instance, problem):
         run = record.dagster_run
         since = record.start_time or record.create_timestamp.timestamp()
         hours = (scheduled.timestamp() - since) / 3600
