@@ -35,6 +35,7 @@ TRAIN = ("materialize", "launched", "--select", "panacea_policy")
 
 AS_A_WORKER = """
 import dagster as dg
+from orchestration.definitions import CHAIN, defs
 result = defs.resolve_job_def(CHAIN.name).execute_in_process(
     instance=dg.DagsterInstance.get(),
     partition_key="launched",
@@ -113,7 +114,7 @@ def training_of(run: subprocess.Popen) -> psutil.Process:
     seen: list[psutil.Process] = []
 
     def is_there() -> bool:
-        assert run.poll() is None, "the run ended"
+        assert run.poll() is None, run.communicate()[1]
         with suppress(psutil.Error):  # other children of the run come and go
             children = psutil.Process(run.pid).children()
             seen.extend(c for c in children if "orchestration.training_process" in c.cmdline())
