@@ -35,10 +35,12 @@ TRAIN = ("materialize", "launched", "--select", "panacea_policy")
 
 AS_A_WORKER = """
 import dagster as dg
+from orchestration.definitions import CHAIN, defs
 result = defs.resolve_job_def(CHAIN.name).execute_in_process(
     instance=dg.DagsterInstance.get(),
     partition_key="launched",
     asset_selection=[dg.AssetKey("panacea_policy")],
+    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
 )
 print(result.run_id)
 """
@@ -106,14 +108,15 @@ def wait_for(condition: Callable[[], object], seconds: float = 240.0) -> None:
         time.sleep(0.02)
 
 
-def training_of(run: int) -> psutil.Process:
-    """The process that trains for the run of this pid."""
+def training_of(run: subprocess.Popen) -> psutil.Process:
+    """The process that trains for a run."""
 
     seen: list[psutil.Process] = []
 
     def is_there() -> bool:
+        assert run.poll() is None, run.communicate()[1]
         with suppress(psutil.Error):  # other children of the run come and go
-            children = psutil.Process(run).children()
+            children = psutil.Process(run.pid).children()
             seen.extend(c for c in children if "orchestration.training_process" in c.cmdline())
         return bool(seen)
 
@@ -135,7 +138,7 @@ def training_run(*python: str):
 
 def test_kill_9_is_noticed_and_the_same_run_goes_on_from_the_checkpoint(plan, inside):
     with training_run("-c", AS_A_WORKER) as run:
-        training = training_of(run.pid)
+        training = training_of(run)
         wait_for(lambda: checkpoint(plan))
         training.kill()
         out, err = run.communicate()
@@ -156,7 +159,7 @@ def test_kill_9_is_noticed_and_the_same_run_goes_on_from_the_checkpoint(plan, in
 
 def test_whatever_ends_it_a_checkpoint_is_left_and_the_next_run_goes_on(plan, inside):
     with training_run() as run:  # the training is asked to end
-        training = training_of(run.pid)
+        training = training_of(run)
         wait_for(lambda: checkpoint(plan))
         training.send_signal(signal.SIGTERM)
         _, err = run.communicate()
@@ -166,7 +169,7 @@ def test_whatever_ends_it_a_checkpoint_is_left_and_the_next_run_goes_on(plan, in
 
     with training_run() as run:  # the run is asked to end, as by the UI or Ctrl-C
         before = checkpoint(plan)
-        training = training_of(run.pid)
+        training = training_of(run)
         wait_for(lambda: checkpoint(plan) > before)
         run.send_signal(signal.SIGINT)
         _, err = run.communicate()
@@ -175,7 +178,7 @@ def test_whatever_ends_it_a_checkpoint_is_left_and_the_next_run_goes_on(plan, in
 
     with training_run() as run:  # the run is killed: its training finds out by itself
         before = checkpoint(plan)
-        training = training_of(run.pid)
+        training = training_of(run)
         wait_for(lambda: checkpoint(plan) > before)
         run.kill()
         psutil.wait_procs([training], timeout=120)

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -67,30 +69,51 @@ def problem() -> Problem:
     return loaded.model_copy(update=changed)
 
 
+def soups(problem: Problem, folder: Path) -> TrainingJob:
+    return TrainingJob(
+        problem=problem,
+        method="rewarded_soups",
+        base_folder=small_base(),
+        pairs=write_pairs(folder / "pairs.parquet", small_pairs(64)),
+        checkpoints=folder / "work",
+        seed=0,
+        max_steps=None,
+        rewards=None,
+    )
+
+
+@contextmanager
+def training_in_two(launch: LaunchFolder, name: str):
+    """As a run starts it, from when the adapter `name` has its first checkpoint."""
+    checkpoints = launch.job().checkpoints / name / "checkpoints"
+    how = {"env": ENVIRONMENT, "stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command(launch.path, 2), **how) as process:
+        end = time.monotonic() + 240
+        while not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
+            assert time.monotonic() < end and process.poll() is None
+            time.sleep(0.02)
+        yield process
+
+
+def test_that_one_process_of_two_was_killed_is_no_failure_of_the_other(problem, tmp_path):
+    """Nothing is told, so the run tries again."""
+    job = soups(problem, tmp_path)
+    launch = LaunchFolder.new(job.checkpoints, job)
+    with training_in_two(launch, "helpfulness") as process:
+        ranks = [c for c in psutil.Process(process.pid).children() if "RANK" in c.environ()]
+        next(rank for rank in ranks if rank.environ()["RANK"] == "1").kill()
+        process.communicate(timeout=240)
+    assert process.returncode == 1 and launch.told() is None
+
+
 def test_two_processes_stop_at_one_step_when_the_lifeline_closes_and_go_on(problem, tmp_path):
     """As a run starts them, and as they are left when it dies."""
     table = pa.table(small_pairs(64))
     how = (problem, "rewarded_soups", small_base(), table, tmp_path / "one")
     whole = train_policy(*how, tmp_path / "work-of-one", 0)
-    job = TrainingJob(
-        problem=problem,
-        method="rewarded_soups",
-        base_folder=small_base(),
-        pairs=write_pairs(tmp_path / "pairs.parquet", small_pairs(64)),
-        checkpoints=tmp_path / "work",
-        seed=0,
-        max_steps=None,
-        rewards=None,
-    )
-    second = job.checkpoints / "harmlessness" / "checkpoints"
+    job = soups(problem, tmp_path)
     launch = LaunchFolder.new(job.checkpoints, job)
-    with subprocess.Popen(
-        command(launch.path, 2), env=ENVIRONMENT, stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        end = time.monotonic() + 240
-        while not list(second.glob("checkpoint-*/trainer_state.json")):
-            assert time.monotonic() < end and process.poll() is None
-            time.sleep(0.02)
+    with training_in_two(launch, "harmlessness") as process:
         process.communicate()  # closes stdin
     told = launch.told()
     assert process.returncode != 0 and told and told.error == "TrainingStoppedError"
