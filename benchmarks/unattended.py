@@ -206,7 +206,8 @@ pairs, the same under another name, and one with a row about no prompt of the pr
 
 ## What was made, and what was reused
 
-Seconds are those of making products; the wall time has also checks, pictures and Dagster.
+Seconds are those of making products; the wall time has also checks, pictures and Dagster. Other
+jobs may have run beside: they say what was made, not how fast it can be.
 
 {_table(header, rows)}
 Rows of what is current:

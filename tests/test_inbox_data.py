@@ -220,6 +220,15 @@ def _load_beside(file: Path, folder: Path) -> WorldData:
 # ---- the section
 
 
+def test_files_of_the_world_are_checked_like_an_inbox(tmp_path):
+    columns = {"layout": "pairs", "labels": {"cold": {"preferred": "cold"}}}
+    more = [{"kind": "file", "path": "more.jsonl", "columns": columns}]
+    values = {"name": "own", "extends": "tiny", "data": {"kind": "world", "files": more}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(InputError, match=r"data\.files\.0\.columns: maps \['cold'\]"):
+        load_problem(tmp_path / "own.yaml")
+
+
 def test_dimensions_of_its_own_take_over_no_inbox(tmp_path):
     text = "name: other\nextends: tiny\ndimensions: [{name: conciseness}, {name: completeness}]\n"
     (tmp_path / "other.yaml").write_text(text)

@@ -1,7 +1,10 @@
 """New data through the real sensor, the command line and the chain of `tiny`."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -17,7 +20,7 @@ from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem_files import load_problem
 from panacea_lib.received import received_files
 from panacea_lib.warehouse import Warehouse
-from panacea_lib.workspace import Workspace
+from panacea_lib.workspace import PROJECT_ROOT, Workspace
 from panacea_lib.world.data import world_prompts
 
 TINY = TESTS / "problems" / "tiny.yaml"
@@ -48,6 +51,7 @@ def drop(workspace: Workspace, name: str, *answers: tuple[str, str], problem: st
 
 
 PAIR = ("sure : reward effort .", "sorry : ask around .")
+IDLE = {"reused", "nothing to decide"}
 OTHER = ("sorry . this is dangerous .", "whatever")
 
 
@@ -158,6 +162,23 @@ def test_a_tick_takes_no_file_after_its_time_and_none_that_is_too_large(
     assert "run `panacea inbox tiny`" in skipped and large.exists()
 
 
+def test_a_code_server_evaluates_it(workspace):
+    """In a process of its own, as in `make dev` and in the containers."""
+    drop(workspace, "monday.jsonl", PAIR)
+    assert panacea("inbox", "tiny", "--settled", "0").code == 0
+    enter = [sys.executable, "-m", "dagster", "sensor", "preview", "new_data"]
+    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", workspace.root / "dagster.yaml")
+    found = subprocess.run(
+        [*enter, "-m", "orchestration.definitions"],
+        cwd=workspace.root,
+        env={**os.environ, "DAGSTER_HOME": str(workspace.root)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "Sensor returning run requests for 1 run(s)" in found.stdout
+
+
 # ---- the command
 
 
@@ -218,18 +239,18 @@ def test_new_data_is_recomputed_from_and_the_rest_reused(chain, tmp_path, monkey
     before = labels(warehouse)
     decisions = "select count(*) as n from champion_history where problem = 'tiny'"
     count = warehouse.read(decisions)["n"][0].as_py()
-    assert set(told(panacea("materialize", "tiny")).values()) == {"reused"}
+    assert set(told(panacea("materialize", "tiny")).values()) == IDLE  # as the second of all runs
     drop(workspace, "monday.jsonl", *[PAIR, OTHER] * 20)
     assert "received monday.jsonl: 40 pairs" in panacea("inbox", "tiny", "--settled", "0").out
 
     done = told(panacea("materialize", "tiny"))
     kept = {name for name, action in done.items() if action == "reused"}
     assert kept == {"prompts", "base_model"}
-    assert set(done.values()) == {"reused", "built"}
+    assert done["champion"].startswith(("promoted", "refused"))
     assert {name.split(" ")[0] for name in done} == set(STAGE_VERSIONS)
     after = labels(warehouse)
     assert {key: after[key] for key in before} == before, "what was known is as it was"
     new = [after[key] for key in after.keys() - before.keys()]
     assert sorted(new) == [0.25] * 40 + [1.0] * 40
     assert warehouse.read(decisions)["n"][0].as_py() == count + 1
-    assert set(told(panacea("materialize", "tiny")).values()) == {"reused"}
+    assert set(told(panacea("materialize", "tiny")).values()) == IDLE
