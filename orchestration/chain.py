@@ -14,12 +14,15 @@ from dagster._check import CheckError
 from orchestration.definitions import CHAIN, defs
 from orchestration.disk_full import DISK_FULL, disk_full_message
 from orchestration.progress import TerminalDisplay, shown_on
+from orchestration.unfinished import process_tag, unfinished_runs
 from panacea_lib.errors import InputError
 from panacea_lib.problem_errors import nearest
 
 _NAMES = re.compile(r"\w+(\s*,\s*\w+)*")
 # Bad syntax, and attributes that can be asked for in the UI only.
 _BAD_SELECTION = (dg.DagsterError, CheckError, NotImplementedError)
+# What Dagster wraps an asset's error in, and what asks it for one more attempt.
+_WRAPPERS = ("DagsterExecutionStepExecutionError", "RetryRequested")
 # The job page of the UI lists runs by the code location that they belong to.
 _LOCATION = {".dagster/repository": "__repository__@orchestration.definitions"}
 
@@ -79,6 +82,7 @@ def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any])
     from rich.console import Console
 
     instance = dg.DagsterInstance.get()
+    unfinished_runs(instance)  # an earlier command that was killed is told to have failed
     job = defs.resolve_job_def(CHAIN.name)
     run_config = {
         "resources": {"settings": {"config": settings}},
@@ -95,7 +99,7 @@ def run_chain(problem: str, assets: list[dg.AssetKey], settings: dict[str, Any])
             partition_key=problem,
             asset_selection=assets,
             raise_on_error=False,
-            tags=_LOCATION,
+            tags=_LOCATION | process_tag(),
         )
     return _finished(result)
 
@@ -141,8 +145,8 @@ def _finished(result: dg.ExecuteInProcessResult) -> Finished:
 
 
 def _failure(step: str, error: Any) -> Failure:
-    if error.cls_name == "DagsterExecutionStepExecutionError" and error.cause:
-        error = error.cause  # Dagster wraps what an asset raised
+    if error.cls_name in _WRAPPERS and error.cause:
+        error = error.cause
     trace = error.to_string()
     if full := disk_full_message(trace):
         return Failure(step, DISK_FULL, full, trace)

@@ -72,21 +72,15 @@ def promote(
     loaded, warehouse, store = _open(problem)
     events = champion_events(warehouse, problem)
     candidate = _candidate(warehouse, loaded, events, policy)
-    for key in (candidate.policy_key, candidate.base_key):
-        if not store.is_complete(key):
-            raise MissingUpstreamError(
-                f"artifact {key} of policy {candidate.policy_key} is not in {store.url}: name "
-                f"another with --policy, or run `panacea materialize {problem}`"
-            )
-    _switch(warehouse, promoted_by_hand(events, candidate, reason, _who()))
+    _switch(warehouse, store, promoted_by_hand(events, candidate, reason, _who()))
 
 
 @app.command()
 def rollback(problem: _ProblemName, reason: _Reason = "by hand") -> None:
     """Bring back the champion before today's; again, the one before that."""
-    warehouse = _open(problem)[1]
+    _, warehouse, store = _open(problem)
     events = champion_events(warehouse, problem)
-    _switch(warehouse, rolled_back(problem, events, reason, _who()))
+    _switch(warehouse, store, rolled_back(problem, events, reason, _who()))
 
 
 def _open(problem: str) -> tuple[Problem, Warehouse, ArtifactStore]:
@@ -147,7 +141,15 @@ def _today(warehouse: Warehouse, problem: Problem) -> ChampionEvent | None:
     )
 
 
-def _switch(warehouse: Warehouse, event: ChampionEvent) -> None:
+def _switch(warehouse: Warehouse, store: ArtifactStore, event: ChampionEvent) -> None:
+    """MissingUpstreamError where its artifacts are gone, pruned or lost."""
+    for key in (event.policy_key, event.base_key):
+        if not store.is_complete(key):
+            raise MissingUpstreamError(
+                f"artifact {key} of policy {event.policy_key} is not in {store.url}: name another "
+                f"with `panacea champion promote {event.problem} --policy KEY`, or run `panacea "
+                f"materialize {event.problem}`"
+            )
     record(warehouse, event)
     before = f", no longer {event.incumbent_key}" if event.incumbent_key else ""
     typer.echo(f"the champion of {event.problem} is {event.policy_key} now{before}")

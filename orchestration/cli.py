@@ -23,11 +23,14 @@ from orchestration.environment import (
     go_offline,
     share_cores,
 )
+from orchestration.inbox import inbox
 from orchestration.label import label
 from orchestration.people import app as people
+from orchestration.prune import prune_command
 from orchestration.running import check_data, materialize_selected
 from panacea_lib.artifact_store import DamagedArtifactError
 from panacea_lib.champions import ALIAS, ChampionChangedError, champion_of
+from panacea_lib.data.inbox import InboxBusyError
 from panacea_lib.errors import InputError, MissingUpstreamError
 from panacea_lib.problem_files import (
     load_problem,
@@ -62,6 +65,7 @@ _FAILURES = (
     WarehouseBusyError,
     SchemaVersionError,
     DamagedArtifactError,
+    InboxBusyError,
 )
 
 
@@ -155,6 +159,8 @@ def materialize(
 
 
 app.command()(label)
+app.command("prune")(prune_command)
+app.command()(inbox)
 
 
 @app.command()

@@ -12,7 +12,11 @@ from orchestration.defs.preferences import assets as preferences
 from orchestration.defs.preferences import checks as preferences_checks
 from orchestration.defs.rewards import assets as rewards
 from orchestration.defs.rewards import checks as rewards_checks
+from orchestration.following import FOLLOWING
+from orchestration.new_data import new_data
 from orchestration.resources import RunSettings, WorkspaceResource
+from orchestration.schedules import retrain_schedules
+from orchestration.upkeep import PRUNE_WEEKLY, prune_job
 
 CHAIN = dg.define_asset_job(
     "chain",
@@ -26,7 +30,9 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules(
         [dataset_checks, preferences_checks, rewards_checks, policies_checks, evaluation_checks]
     ),
-    jobs=[CHAIN],
+    jobs=[CHAIN, prune_job],
+    schedules=[*retrain_schedules(CHAIN.name), PRUNE_WEEKLY],
+    sensors=[FOLLOWING, new_data],
     resources={"workspace": WorkspaceResource(), "settings": RunSettings()},
     # One GPU or two cores: parallel steps would only slow each other down, and every process of
     # the multiprocess executor imports torch anew.

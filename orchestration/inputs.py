@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from orchestration.pair_texts import PAIR_TEXTS
 from orchestration.upstream import Upstream
-from panacea_lib.data import load_preference_data
+from panacea_lib.data import PreferenceData, load_preference_data, load_world_files
+from panacea_lib.problem_data import WorldData
 from panacea_lib.records import PairRecord, PromptRecord, ResponseRecord, from_table
 from panacea_lib.rewards.scale import RewardScale
 
@@ -30,6 +31,14 @@ order by responses.rowid
 def prompt_records(run: Upstream) -> list[PromptRecord]:
     """All prompts, in their order."""
     return from_table(run.rows("prompts", "prompts"), PromptRecord)
+
+
+def read_data(run: Upstream) -> PreferenceData:
+    """Responses, pairs and annotations that the problem's files or data sets hold; of the embedded
+    world those of the files that are added to it."""
+    if isinstance(run.problem.data, WorldData):
+        return load_world_files(run.problem, run.problem_file, prompt_records(run))
+    return load_preference_data(run.problem, run.problem_file)
 
 
 def prompt_topics(run: Upstream) -> dict[str, str]:

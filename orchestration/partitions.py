@@ -1,6 +1,7 @@
 """One partition per problem: the UI, a schedule and a backfill all say "retrain problem X"."""
 
 import warnings
+from datetime import timedelta
 
 import dagster as dg
 
@@ -14,3 +15,8 @@ PROBLEMS = dg.StaticPartitionsDefinition(sorted(find_problems(Workspace.current(
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 OWNERS = ["team:alignment"]  # of the assets; a problem's own owner stands in its file and report
+# Of what a weekly schedule makes, with a day to make it in. Dagster looks at an asset's last run
+# whatever the problem.
+WEEKLY = dg.FreshnessPolicy.time_window(
+    warn_window=timedelta(days=8), fail_window=timedelta(days=15)
+)

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from orchestration.label import Planned
 
 INTERRUPTED = "DagsterExecutionInterruptedError"
+_SAY_ALL = (  # errors whose message is all there is to say
+    DISK_FULL,
+    "InputError",
+    "LeaseHeldError",
+    "MissingUpstreamError",
+    "NotEnoughMemoryError",
+    "TrainingKilledError",
+    "TrainingStoppedError",
+)
 _WIDTH = 120  # where there is no terminal to ask
 _UNBOUNDED = 10_000  # wider than any table
 _COLUMNS_EACH = 3  # dimensions that have columns of their own
@@ -120,7 +129,7 @@ def print_run(
                 f"[red]{failure.step} was interrupted;[/red] the same command goes on there"
             )
             continue
-        if failure.error not in ("InputError", "MissingUpstreamError", DISK_FULL):
+        if failure.error not in _SAY_ALL:
             errors.print(escape(failure.trace), soft_wrap=True)
         errors.print(f"[red]{failure.step} failed:[/red] {escape(failure.message)}", soft_wrap=True)
     for check in finished.failed_checks:

@@ -1,20 +1,17 @@
 """A run from the command line: checks first, then the chain, then what came of it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from orchestration.environment import be_quiet, enter_workspace, go_offline
+from panacea_lib.data import PreferenceData, load_preference_data, load_world_files
 from panacea_lib.labelling.fingerprint import label_fingerprint
 from panacea_lib.plan import label_parts
 from panacea_lib.problem import Problem
 from panacea_lib.problem_data import HubData, WorldData, parts_of
 from panacea_lib.problem_files import find_problems, is_local, load_problem_named
 from panacea_lib.workspace import Workspace
-
-if TYPE_CHECKING:
-    from panacea_lib.data import PreferenceData
 
 
 def materialize_selected(
@@ -45,7 +42,7 @@ def materialize_selected(
         raise typer.Exit(2 if "InputError" in errors else 130 if INTERRUPTED in errors else 1)
 
 
-def check_data(problem: Problem, file: Path) -> "PreferenceData | None":
+def check_data(problem: Problem, file: Path) -> PreferenceData | None:
     """Read local data from end to end, and what sources of labels need, before work starts.
 
     None for the embedded world and where some of the data is on the hub, which is read when it is
@@ -55,9 +52,8 @@ def check_data(problem: Problem, file: Path) -> "PreferenceData | None":
         label_fingerprint(problem, file, dimension, source)  # rubrics, models, answers of people
     data = problem.data
     if isinstance(data, WorldData):
+        load_world_files(problem, file, [])  # for what is wrong with a row; whose prompts, later
         return None
     if any(isinstance(part, HubData) and not is_local(part.dataset) for part in parts_of(data)):
         return None
-    from panacea_lib.data import load_preference_data
-
     return load_preference_data(problem, file)

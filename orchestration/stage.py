@@ -17,13 +17,24 @@ import dagster as dg
 import pyarrow as pa
 
 from orchestration.environment import disable_telemetry, go_offline, keep_freed_memory
+from orchestration.following import followed_settings
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.upstream import Upstream
+from panacea_lib.lease import hold, lease_of
+from panacea_lib.plan import key_of
+from panacea_lib.reasons import why
 from panacea_lib.warehouse import Product
 
 Action = Literal["built", "reused", "restored"]
+_LEASE_TIMEOUT = 60.0  # seconds: a training whose run was killed needs some to end
 _RECORD = "product.json"  # beside a model: its rows, should the warehouse lose them
+_SHOWN = """
+select current.key, origins.content
+from facts.current left join facts.origins using (key)
+where problem = ? and stage = ? and part = ?
+"""
+_FIRST = "not made before"
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class Outcome:
     key: str
     action: Action
     seconds: float
+    reason: str
 
 
 class StageRun(Upstream):
@@ -56,8 +68,9 @@ class StageRun(Upstream):
         """
         disable_telemetry()
         keep_freed_memory()
-        here = workspace.workspace
-        super().__init__(stage, here, context.partition_key, settings.seed, settings.max_steps)
+        own = (settings.seed, settings.max_steps)
+        seed, max_steps = followed_settings(context.run, context.instance, stage) or own
+        super().__init__(stage, workspace.workspace, context.partition_key, seed, max_steps)
         go_offline(self.problem)  # before the first import of a model library
         self.context = context
         self.stage = stage
@@ -67,15 +80,19 @@ class StageRun(Upstream):
 
     # ---- making
 
-    def make_rows(self, part: str, build: Callable[[], Made], key: str | None = None) -> Outcome:
-        """Find the rows of a part, or build and save them; under the plan's key unless told."""
-        key = key or self.plan.key(self.stage, part)
-        if not self._force and self.warehouse.is_complete(key):
+    def make_rows(
+        self, part: str, build: Callable[[], Made], content: dict[str, Any] | None = None
+    ) -> Outcome:
+        """Find the rows of a part, or build and save them; `content` is what they follow from, if
+        not what the plan says."""
+        content = content or self.plan.content(self.stage, part)
+        key = key_of(content)
+        if self.warehouse.is_complete(key) and not self._force:
             return self._reuse(part, key)
         started = self._begin(part)
         made = build()
         seconds = perf_counter() - started
-        outcome = self._save(part, key, made, seconds, "built")
+        outcome = self._save(part, content, made, seconds, "built")
         self.store.discard_work(key)
         return outcome
 
@@ -85,21 +102,29 @@ class StageRun(Upstream):
         `build(folder, checkpoints)` fills `folder`, which becomes the artifact; `checkpoints` is
         there again, as it was left, when an interrupted build is tried anew.
         """
-        key = self.plan.key(self.stage, part)
-        if not self._force and self.store.is_complete(key):
-            if self.warehouse.is_complete(key):
-                return self._reuse(part, key)
-            return self._restore(part, key)
+        content = self.plan.content(self.stage, part)
+        key = key_of(content)
+        has_rows = self.warehouse.is_complete(key)
+        if self.store.is_complete(key) and not self._force:
+            return self._reuse(part, key) if has_rows else self._restore(part, content)
         started = self._begin(part)
         checkpoints = self.store.working_dir(key)
-        if self._force:  # anew means anew: not from where an earlier attempt stopped
-            shutil.rmtree(checkpoints)
-            checkpoints.mkdir()
+        if self._force:
+            self._empty_once(checkpoints)
         with self.store.writer(key, replace=self._force) as folder:
             made = build(folder, checkpoints)
             seconds = perf_counter() - started
             _write_record(folder, made, seconds)
-        return self._save(part, key, made, seconds, "built")
+        return self._save(part, content, made, seconds, "built")
+
+    def _empty_once(self, checkpoints: Path) -> None:
+        """Anew means anew: not from where an earlier run stopped. A retry of this run goes on."""
+        emptied = checkpoints / f"emptied-{self.context.run.run_id}"
+        if not emptied.exists():
+            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
+                shutil.rmtree(checkpoints)
+                checkpoints.mkdir()
+                emptied.touch()
 
     def working_dir(self, part: str) -> Path:
         """A folder in which the build of a part's rows may leave what a later attempt goes on from;
@@ -121,17 +146,21 @@ class StageRun(Upstream):
     def _reuse(self, part: str, key: str) -> Outcome:
         self._found.add(key)
         self.warehouse.mark_current(self.problem.name, self.stage, part, key)
-        self.reporter.end(part, f"reused  ({key[:8]} is here already)")
-        return Outcome(part, key, "reused", 0.0)
+        reason = f"{key[:8]} is here already"
+        self.reporter.end(part, f"reused  ({reason})")
+        return Outcome(part, key, "reused", 0.0, reason)
 
-    def _restore(self, part: str, key: str) -> Outcome:
+    def _restore(self, part: str, content: dict[str, Any]) -> Outcome:
         """The rows from the record in the artifact: nothing is trained again."""
-        record = json.loads((self.store.fetch(key) / _RECORD).read_text("utf-8"))
+        record = json.loads((self.store.fetch(key_of(content)) / _RECORD).read_text("utf-8"))
         tables = {name: pa.table(columns) for name, columns in record["tables"].items()}
         made = Made(tables, record["details"])
-        return self._save(part, key, made, record["seconds"], "restored")
+        return self._save(part, content, made, record["seconds"], "restored")
 
-    def _save(self, part: str, key: str, made: Made, seconds: float, action: Action) -> Outcome:
+    def _save(
+        self, part: str, content: dict[str, Any], made: Made, seconds: float, action: Action
+    ) -> Outcome:
+        key, reason = key_of(content), self._reason(part, content)
         product = Product(
             key=key,
             stage=self.stage,
@@ -141,19 +170,36 @@ class StageRun(Upstream):
             seconds=seconds,
             seed=self.plan.seed,
             details=made.details,
+            content=content,
+            reason=reason,
         )
         self.warehouse.save_product(product, made.tables)
         rows = sum(table.num_rows for table in made.tables.values())
         what = f"{rows:,} rows in " if rows else ""
-        self.reporter.end(part, f"{action}  {what}{seconds:.1f} s")
-        return Outcome(part, key, action, seconds)
+        told = "" if reason == _FIRST else f"  ({reason})"
+        self.reporter.end(part, f"{action}  {what}{seconds:.1f} s{told}")
+        return Outcome(part, key, action, seconds, reason)
+
+    def _reason(self, part: str, content: dict[str, Any]) -> str:
+        """Why this is made: what changed since the product that the problem shows."""
+        if not self.warehouse.snapshot.exists():
+            return _FIRST
+        shown = self.warehouse.read(_SHOWN, [self.problem.name, self.stage, part]).to_pylist()
+        if not shown:
+            return _FIRST
+        if shown[0]["key"] == key_of(content):
+            return "by force" if self._force else "rows or files of the same key were missing"
+        if shown[0]["content"] is None:
+            return f"the one before, {shown[0]['key'][:8]}, did not say what it followed from"
+        return why(content, json.loads(shown[0]["content"]))
 
     # ---- telling
 
     def result(
         self, outcomes: list[Outcome], metadata: dict[str, Any] | None = None
     ) -> dg.MaterializeResult:
-        """What Dagster records of the stage; `metadata` adds to counts, seconds, keys, action."""
+        """What Dagster records of the stage; `metadata` adds to counts, seconds, keys, actions and
+        their reasons."""
         counts = self._row_counts([outcome.key for outcome in outcomes])
         actions = {outcome.action for outcome in outcomes} or {"nothing to make"}
         keys = {outcome.part or self.stage: outcome.key for outcome in outcomes}
@@ -164,6 +210,9 @@ class StageRun(Upstream):
                 "seconds": round(sum(outcome.seconds for outcome in outcomes), 2),
                 "action": actions.pop() if len(actions) == 1 else "partly reused",
                 "key": dg.MetadataValue.json(keys),
+                "why": dg.MetadataValue.json({o.part or self.stage: o.reason for o in outcomes}),
+                "seed": self.plan.seed,
+                **({"max_steps": self.plan.max_steps} if self.plan.max_steps else {}),
                 **(metadata or {}),
             },
             data_version=dg.DataVersion("+".join(keys.values())),

@@ -41,7 +41,7 @@ class ArtifactStore:
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.url = url
+        self.url = re.sub(r"(?<=://)[^/@]*@", "", url)  # as messages name it: no credentials
         self._fs, root = url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
         self._is_local = isinstance(self._fs, LocalFileSystem)
         self._root = root.rstrip("/")
@@ -134,6 +134,35 @@ class ArtifactStore:
         _remove(self._home / key)
         _remove(self._work / key)
         self._sweep(key)
+
+    def stored_keys(self) -> list[str]:
+        """Of all that is stored, whole or not."""
+        if not self._has(self._root):
+            return []
+        names = [
+            str(name).rstrip("/").rsplit("/", 1)[-1] for name in self._fs.ls(self._root, False)
+        ]
+        return sorted(name for name in names if _KEY.fullmatch(name))
+
+    def size(self, key: str) -> int:
+        """Bytes of all its files; 0 where there are none."""
+        path = self._path(key)
+        return (
+            sum(info["size"] or 0 for info in self._find(path).values()) if self._has(path) else 0
+        )
+
+    def unfinished(self) -> dict[str, float]:
+        """Key → when its working folder was last written to, in seconds since 1970."""
+        folders = self._work.iterdir() if self._work.exists() else []
+        return {
+            folder.name: max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+            for folder in folders
+            if _KEY.fullmatch(folder.name)
+        }
+
+    def sweep(self) -> None:
+        """Remove what killed writers left on this machine; of any key."""
+        self._sweep("*")
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):

@@ -84,7 +84,7 @@ def champion_of(warehouse: Warehouse, problem: str) -> ChampionEvent:
     if found is None:
         raise MissingUpstreamError(
             f"{problem} has no champion yet: run `panacea materialize {problem}`, whose asset "
-            f"champion promotes the first policy that holds its floors, or `panacea champion "
+            f"champion promotes the first policy better than the base model, or `panacea champion "
             f"promote {problem}`"
         )
     return found

@@ -1,4 +1,4 @@
-"""The one error a user can mend: bad input, told in one sentence."""
+"""Errors that a user can mend, each told in one sentence."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,11 @@ class InputError(ValueError):
 
 class MissingUpstreamError(RuntimeError):
     """A stage was asked for whose inputs have not been made; the message names the stage to run."""
+
+
+class NotEnoughMemoryError(RuntimeError):
+    """A training ran out of memory; the message says what needs less."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """A training was asked to stop and left a checkpoint; the message says at which step."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from panacea_lib.models.chat import Tokenizer, decode_responses, encode_prompts
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 TokenRows = list[list[int]]
 

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from panacea_lib.data import source_fingerprint
+from panacea_lib.data import files_fingerprint, source_fingerprint
 from panacea_lib.labelling.fingerprint import label_fingerprint, model_fingerprint
 from panacea_lib.plan_content import STAGE_VERSIONS, answers_content, content_of
 from panacea_lib.problem import Problem
@@ -65,6 +65,7 @@ class Plan:
     versions: Mapping[str, str]
     label_fingerprints: Mapping[str, Any] = field(default_factory=dict)
     reward_fingerprint: str = ""
+    files_fingerprint: str = ""
     _keys: dict[tuple[str, str], str] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -91,6 +92,7 @@ class Plan:
                 for part, (dimension, source) in label_parts(problem).items()
             },
             reward_fingerprint=_model_fingerprint(problem.rewards.model, problem_file),
+            files_fingerprint=files_fingerprint(problem, problem_file),
         )
 
     @property
@@ -129,34 +131,36 @@ class Plan:
         if stage not in STAGE_VERSIONS or part not in self.parts(stage):
             raise ValueError(f"problem {self.problem.name} has no stage {stage!r}, part {part!r}")
         if (stage, part) not in self._keys:
-            self._keys[stage, part] = self._digest(
-                stage, part=part, **content_of(self, stage, part)
-            )
+            self._keys[stage, part] = key_of(self.content(stage, part))
         return self._keys[stage, part]
 
-    def answers_key(self, policy_key: str) -> str:
-        """The key of a Panacea policy's answers to what this plan's own policies are asked.
+    def content(self, stage: str, part: str = "") -> dict[str, Any]:
+        """All that a product follows from, whose hash is its key; anything in it is JSON."""
+        return self._content(stage, part, content_of(self, stage, part))
 
-        Of the policy that this plan trains, the key of its part of `generations`; of an earlier
-        one on the same base model, what that part's key would be: equal keys, equal answers.
+    def answers_content(self, policy_key: str) -> dict[str, Any]:
+        """What a Panacea policy's answers follow from, to what this plan's policies are asked.
+
+        Of the policy that this plan trains, the content of its part of `generations`; of an earlier
+        one on the same base model, what that part's would be: equal contents, equal answers.
         """
-        return self._digest("generations", part="panacea", **answers_content(self, policy_key))
+        return self._content("generations", "panacea", answers_content(self, policy_key))
 
-    def _digest(self, stage: str, **content: Any) -> str:
+    def _content(self, stage: str, part: str, own: dict[str, Any]) -> dict[str, Any]:
         libraries = [*_LIBRARIES.get(stage, ())]
         loaded = self.problem.base_model
         if stage in ("reward_models", "response_rewards"):
             loaded = self.problem.rewards.model or loaded
         if libraries and stage != "base_model" and loaded.quantization != "none":
             libraries.append("bitsandbytes")
-        whole = {
+        return {
             "stage": stage,
+            "part": part,
             "version": STAGE_VERSIONS[stage],
             "seed": self.seed,
             "libraries": {name: self.versions[name] for name in libraries},
-            **content,
+            **own,
         }
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
     def reward_model_of(self, dimension: str) -> str:
         """The part of `reward_models` that scores a dimension."""
@@ -172,6 +176,11 @@ class Plan:
         dimension = self.label_parts[part][0]
         same = [name for name, (other, _) in self.label_parts.items() if other == dimension]
         return same[: same.index(part)]
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """The content key: 32 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def label_parts(problem: Problem) -> dict[str, tuple[str, LabelSource]]:

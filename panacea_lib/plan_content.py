@@ -4,10 +4,11 @@ A stage's content names its section of the configuration and the keys of its inp
 named here may change and nothing is made anew.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from panacea_lib.problem import Problem
-from panacea_lib.problem_data import SeveralData, WorldData, part_name
+from panacea_lib.problem_data import FileData, HubData, SeveralData, WorldData, part_name
 from panacea_lib.problem_labelling import (
     DataLabels,
     JudgeLabels,
@@ -34,7 +35,7 @@ STAGE_VERSIONS = {
     "generations": 2,
     "pareto_front": 2,
     "report": 2,
-    "champion": 1,
+    "champion": 2,
 }
 """All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
 make something else of the same inputs: its products, and all that follow from them, are remade."""
@@ -70,6 +71,8 @@ def content_of(plan: "Plan", stage: str, part: str) -> dict[str, Any]:
             if p.pairs is not None:
                 content["generated"] = p.pairs.model_dump(mode="json", exclude={"count"})
                 content["dimensions"] = len(names)  # the λ that answers are drawn under
+            if isinstance(p.data, WorldData) and p.data.files:
+                content["files"] = _files(plan, p.data.files)
             return content
         case "pairs":
             if p.pairs is not None:
@@ -173,16 +176,29 @@ def _data(plan: "Plan") -> dict[str, Any]:
     data = plan.problem.data
     content = {"version": STAGE_VERSIONS["prompts"], "is": plan.data_fingerprint}
     if isinstance(data, WorldData):
-        apart = {"license", "pairs", "annotators"}
+        # Its files are about the same prompts: what they add begins with their responses.
+        apart = {"license", "pairs", "annotators", "files"}
         return {**content, "as": data.model_dump(mode="json", exclude=apart)}
     apart = {"license", *_PLACES}
     config = data.model_dump(mode="json", exclude=apart)
     if isinstance(data, SeveralData):
-        apart.add("split")  # the whole data's counts
-        config["parts"] = [part.model_dump(mode="json", exclude=apart) for part in data.parts]
-        # A part's name stands in its annotations, also where it is the file's.
-        config["names"] = [part_name(part) for part in data.parts]
+        config |= _parts(data.parts)
     return {**content, "as": config, "unlabelled": plan.problem.keeps_unlabelled}
+
+
+def _parts(parts: Sequence[FileData | HubData]) -> dict[str, Any]:
+    apart = {"license", *_PLACES, "split"}  # the whole data's split counts
+    return {
+        "parts": [part.model_dump(mode="json", exclude=apart) for part in parts],
+        # A part's name stands in its annotations, also where it is the file's.
+        "names": [part_name(part) for part in parts],
+    }
+
+
+def _files(plan: "Plan", files: Sequence[FileData]) -> dict[str, Any]:
+    """What the embedded world's further pairs follow from, apart from its prompts."""
+    told = _parts(files)
+    return {"is": plan.files_fingerprint, "unlabelled": plan.problem.keeps_unlabelled, **told}
 
 
 def _base_content(plan: "Plan") -> dict[str, Any]:

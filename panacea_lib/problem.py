@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from panacea_lib.problem_champion import ChampionGate
 from panacea_lib.problem_columns import DemonstrationColumns, mapped_dimensions
 from panacea_lib.problem_data import FileData, HubData, SeveralData, WorldData, parts_of
+from panacea_lib.problem_inbox import Inbox, check_inbox
 from panacea_lib.problem_labelling import (
     DataLabels,
     GeneratedPairs,
@@ -19,7 +20,9 @@ from panacea_lib.problem_labelling import (
     LabelSource,
     source_name,
 )
+from panacea_lib.problem_launch import Launch
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
+from panacea_lib.problem_retrain import Retrain
 from panacea_lib.problem_training import (
     BASELINE_METHODS,
     BaselineMethod,
@@ -68,6 +71,11 @@ class Problem(Strict):
     beta: Annotated[float, Field(gt=0, description="the KL price, in normalised reward")] = 0.5
     dimensions: Annotated[list[Dimension], Field(min_length=2, max_length=10)]
     data: Annotated[WorldData | FileData | HubData | SeveralData, Field(discriminator="kind")]
+    inbox: Inbox | None = Field(
+        default=None,
+        description="how new files are read that are dropped into var/inbox/NAME/ of the "
+        "workspace; default: none are taken",
+    )
     pairs: GeneratedPairs | None = Field(
         default=None,
         description="generate the pairs; default: those of the data, or in the embedded world "
@@ -86,6 +94,8 @@ class Problem(Strict):
     baselines: Baselines = Baselines()
     evaluation: Evaluation = Evaluation()
     champion: ChampionGate = ChampionGate()
+    launch: Launch = Launch()
+    retrain: Retrain = Retrain()
 
     def training_of(self, method: str) -> PolicyTraining:
         """The numbers that a method (by its name in tables) is trained with."""
@@ -182,6 +192,19 @@ class Problem(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        names, in_world = self.dimension_names, isinstance(self.data, WorldData)
+        if self.inbox is not None:
+            check_inbox(self.inbox, names, self.demonstrated, in_world)
+        for i, part in enumerate(self.data.files if isinstance(self.data, WorldData) else []):
+            try:
+                check_inbox(Inbox(columns=part.columns), names, [], in_world)
+            except ValueError as error:
+                said = str(error).removeprefix("inbox.")
+                raise ValueError(f"data.files.{i}.{said}") from None
+        return self
+
+    @model_validator(mode="after")
     def _check_demonstrations(self) -> Self:
         methods = [self.training.method, *self.baselines.methods]
         bare = [name for name in self.dimension_names if name not in self.demonstrated]
@@ -254,6 +277,16 @@ class Problem(Strict):
             raise ValueError(
                 f"baselines.methods: {name} shares training's numbers: {said}"
             ) from None
+
+    @model_validator(mode="after")
+    def _check_launch(self) -> Self:
+        rows, processes = self.training.batch_size, self.launch.processes
+        if rows % processes:
+            raise ValueError(
+                f"launch.processes: {processes} processes cannot share the {rows} rows of "
+                "training.batch_size equally; change one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:

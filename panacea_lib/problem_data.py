@@ -20,17 +20,6 @@ class Split(Strict):
     test: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
 
 
-class WorldData(Strict):
-    """The embedded world (`panacea_lib.world`): prompts, answers and annotators, by seed."""
-
-    kind: Literal["world"]
-    license: License | None = None
-    prompts: Annotated[int, Field(ge=20, description="distinct prompts, all splits together")] = 600
-    pairs: Annotated[int, Field(ge=20, description="labelled pairs, train and validation")] = 6000
-    annotators: Annotated[int, Field(gt=0, description="votes per pair and dimension")] = 3
-    split: Split = Split()
-
-
 class FileData(Strict):
     """A local file: JSONL, JSONL.gz, CSV or Parquet, told by its ending."""
 
@@ -40,6 +29,22 @@ class FileData(Strict):
     path: str = Field(description="relative to the problem's file; may name ${VARIABLES}")
     columns: Columns
     limit: Positive | None = None
+    split: Split = Split()
+
+
+class WorldData(Strict):
+    """The embedded world (`panacea_lib.world`): prompts, answers and annotators, by seed."""
+
+    kind: Literal["world"]
+    license: License | None = None
+    prompts: Annotated[int, Field(ge=20, description="distinct prompts, all splits together")] = 600
+    pairs: Annotated[int, Field(ge=20, description="labelled pairs, train and validation")] = 6000
+    annotators: Annotated[int, Field(gt=0, description="votes per pair and dimension")] = 3
+    files: list[FileData] = Field(
+        default=[],
+        description="further pairs of answers to the world's own prompts, labelled by their "
+        "columns; what the inbox has received joins them",
+    )
     split: Split = Split()
 
 

@@ -18,12 +18,15 @@ from panacea_lib.problem_errors import explain, nearest
 from panacea_lib.problem_known import expand_known, known_datasets
 from panacea_lib.problem_merge import anchored, is_local, merge
 from panacea_lib.problem_yaml import YamlDocument, read_yaml
+from panacea_lib.received import with_received
 from panacea_lib.workspace import Workspace
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 # Never taken over by `extends`: each file speaks for itself.
 _OWN_KEYS = ("name", "extends")
+# Nor is this by a file with `dimensions` of its own, which it may map otherwise.
+_OF_DIMENSIONS = ("inbox",)
 
 
 def find_problems(workspace: Workspace) -> dict[str, Path]:
@@ -64,16 +67,19 @@ def load_problem_named(workspace: Workspace, name: str) -> Problem:
 
 
 def load_problem(path: Path, workspace: Workspace | None = None) -> Problem:
-    """Read and check one problem file and what it extends.
+    """Read and check one problem file and what it extends; what its inbox has received in the
+    workspace is part of its data.
 
     InputError, one line per mistake with file, line and key: unreadable, not YAML, an unknown,
     missing or duplicate key, a wrong type or value, `name` other than the file's stem, or an
     `extends` that is unknown or goes in a circle. Data files are not looked at.
     """
-    documents = _chain(path, workspace or Workspace.current())
+    workspace = workspace or Workspace.current()
+    documents = _chain(path, workspace)
     values: dict[str, Any] = {}
     for document in reversed(documents):
-        inherited = {key: value for key, value in values.items() if key not in _OWN_KEYS}
+        own = _OWN_KEYS + (_OF_DIMENSIONS if "dimensions" in document.values else ())
+        inherited = {key: value for key, value in values.items() if key not in own}
         values = merge(inherited, anchored(document, path.resolve().parent))
     values.pop("extends", None)
     values = expand_known(values, documents)
@@ -89,7 +95,7 @@ def load_problem(path: Path, workspace: Workspace | None = None) -> Problem:
             f"{path}, line {line}, name: {problem.name!r} is not the file's name; "
             f"write `name: {path.stem}` or rename the file to {problem.name}.yaml"
         )
-    return problem
+    return with_received(problem, workspace)
 
 
 def problem_json_schema() -> dict[str, Any]:

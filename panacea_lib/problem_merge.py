@@ -47,8 +47,9 @@ def is_local(text: str) -> bool:
 def _paths(values: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Where a path may stand: (a section, its key)."""
     data, base, rewards = (values.get(name) for name in ("data", "base_model", "rewards"))
-    parts = data.get("parts") if isinstance(data, dict) else None
-    for section in (data, *(parts if isinstance(parts, list) else [])):
+    listed = [data.get(key) for key in ("parts", "files")] if isinstance(data, dict) else []
+    parts = [part for parts in listed if isinstance(parts, list) for part in parts]
+    for section in (data, *parts):
         if isinstance(section, dict):
             yield section, "path"
             yield section, "dataset"

@@ -49,6 +49,9 @@ data:
     test: 0.1
   # limit: 1000          # read only the first rows
 
+# inbox: # new files of these columns, dropped into var/inbox/@NAME@/, join the data (docs/inbox.md)
+#   columns: {layout: pairs, labels: {helpfulness: scores.helpfulness}}
+
 base_model:
   kind: scratch # a tiny model trained from scratch on the data's own text: no download, no GPU
   tokenizer: bpe
@@ -62,6 +65,15 @@ training:
   method: reward_distillation # or dpo, rloo, sft
   steps: 400
   batch_size: 64
+
+# launch:                # where policies are trained; nothing that is made depends on it
+#   training: subprocess # in a process beside the run, which survives its death; default: inside
+#   processes: 2         # by `accelerate launch`, one for each GPU; batch_size is for all of them
+
+# retrain:               # a schedule; every problem has one, which the UI can start and stop
+#   cron: 0 3 * * 1      # minute, hour, day of the month, month, day of the week: Mondays at 3:00
+#   timezone: UTC
+#   enabled: true        # it runs without being started in the UI
 """
 
 

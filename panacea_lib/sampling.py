@@ -9,7 +9,7 @@ from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.generation import Drawn, TokenRows, batch_seed, sequence_logprobs, tell
 from panacea_lib.models.chat import decode_responses
 from panacea_lib.policy import Policy
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 EVERY_POINT = -1  # the point of a sample that heeds no λ
 _Row = tuple[int, int, int]  # point, prompt, sample

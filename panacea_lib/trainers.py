@@ -4,24 +4,12 @@ where it goes on."""
 import json
 import math
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import PrinterCallback, TrainerCallback
 
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a finished training says of itself; `curves` rows: step, dimension, metric, value."""
-
-    details: dict[str, Any]
-    curves: list[dict[str, Any]]
-
-
-StepListener = Callable[[int, int, dict[str, float]], None]
-"""Called with (step, total steps, latest logged metrics)."""
+from panacea_lib.train_result import StepListener
 
 
 class ProgressCallback(TrainerCallback):
@@ -30,6 +18,11 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, listener: StepListener | None) -> None:
         self._listener = listener
         self._metrics: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Tell where a training goes on that died."""
+        if self._listener is not None and state.global_step:
+            self._listener(state.global_step, state.max_steps, self._metrics)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Remember the numbers of the latest log line."""

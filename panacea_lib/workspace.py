@@ -41,6 +41,16 @@ class Workspace:
         return self.root / "var" / "judges"
 
     @property
+    def inbox(self) -> Path:
+        """Where new data files are dropped, a folder per problem (`panacea_lib.data.inbox`)."""
+        return self.root / "var" / "inbox"
+
+    @property
+    def received(self) -> Path:
+        """New data files that were checked and taken, a folder per problem: data, so keep them."""
+        return self.root / "var" / "received"
+
+    @property
     def reports(self) -> Path:
         """Finished reports, one HTML file per problem."""
         return self.root / "var" / "reports"

@@ -69,29 +69,20 @@ def test_promoted_exactly_where_the_interval_is_above_0_and_every_floor_holds(
     assert verdict.reason
 
 
-@given(floors_set, st.tuples(figures(), figures()))
-def test_without_a_champion_the_floors_decide(floors, level):
-    by_name = dict(zip(DIMENSIONS, level, strict=True))
-    lows = {name: by_name[name].low for name in floors}
-    held = all(low is not None and low >= floors[name] for name, low in lows.items())
-    assert decide("value_ratio", None, by_name, floors).promoted == held
-
-
 @pytest.mark.parametrize(
     ("difference", "floors", "said"),
     [
-        (Figure(0.1, 0.05, 0.2), {}, "value_ratio is better by +0.100 (+0.050 to +0.200)"),
-        (Figure(0.1, -0.05, 0.2), {}, "not better than the champion's beyond chance"),
-        (Figure(-0.1, -0.2, -0.05), {}, "worse than the champion's by -0.100"),
+        (Figure(0.1, 0.05, 0.2), {}, "is better than the rival's by +0.100 (+0.050 to +0.200)"),
+        (Figure(0.1, -0.05, 0.2), {}, "not better than the rival's beyond chance"),
+        (Figure(-0.1, -0.2, -0.05), {}, "worse than the rival's by -0.100"),
         (Figure(0.1), {}, "+0.100 (no interval)"),
         (Figure(None), {}, "(no figure)"),
         (Figure(0.1, 0.05, 0.2), {"helpfulness": 0.2}, "every floor holds (helpfulness)"),
         (Figure(0.1, 0.05, 0.2), {"harmlessness": 0.0}, "not safely at its floor of 0"),
-        (None, {}, "the first policy"),
     ],
 )
 def test_the_reason_is_told(difference, floors, said):
-    assert said in decide("value_ratio", difference, LEVEL, floors).reason
+    assert said in decide("value_ratio", difference, LEVEL, floors, "the rival").reason
 
 
 def test_a_level_is_the_mean_over_prompts_and_all_preferences():

@@ -24,6 +24,7 @@ import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,12 @@ SECONDS = 150  # for each thing that is waited for, on a busy machine
 SOCKET = "/var/run/docker.sock"
 PIN = re.compile(r"[a-z]+:\d+\.\d+\.\d+\S*|postgres:\d+\.\d+-\w+")
 T = TypeVar("T")
+# Started by hand in its test: it is due every minute.
+TICKING = """\
+name: ticking
+extends: tiny
+retrain: {cron: "* * * * *", max_hours: 0.5, seed: fresh}
+"""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -147,6 +154,8 @@ def test_it_differs_from_the_local_instance_in_storage_launcher_and_retries_only
     local = read_yaml(PROJECT_ROOT / "dagster.yaml")
     changed = {name for name in {*local, *INSTANCE} if local.get(name) != INSTANCE.get(name)}
     assert changed == {"storage", "run_launcher", "run_retries", "run_monitoring"}
+    longest = {one["run_monitoring"]["max_runtime_seconds"] for one in (local, INSTANCE)}
+    assert longest == {3 * 24 * 3600}, "less than the week between two retrainings"
     assert INSTANCE["concurrency"]["runs"]["max_concurrent_runs"] == 1
 
 
@@ -286,6 +295,7 @@ class Stack:
         problems = self.home / "var" / "problems"
         problems.mkdir(parents=True)
         shutil.copy(PROJECT_ROOT / "tests" / "problems" / "tiny.yaml", problems)
+        (problems / "ticking.yaml").write_text(TICKING)
         instance = read_yaml(DEPLOY / "dagster.yaml")
         instance["run_launcher"] = {
             "module": "process_launcher",
@@ -540,6 +550,80 @@ def test_a_run_whose_worker_is_killed_is_tried_again_and_ends(stack):
     assert made["seed"].to_pylist() == [1]
 
 
+START = """mutation Start($of: ScheduleSelector!) { startSchedule(scheduleSelector: $of) {
+  __typename ... on PythonError { message } } }"""
+STOP = """mutation Stop($id: String) { stopRunningSchedule(id: $id) {
+  __typename ... on PythonError { message } } }"""
+SCHEDULE = """query Schedule($of: ScheduleSelector!) { scheduleOrError(scheduleSelector: $of) {
+  __typename
+  ... on Schedule { cronSchedule scheduleState {
+    id status ticks { timestamp status skipReason runKeys runIds error { message } } } } } }"""
+DRY_RUN = """mutation Try($of: ScheduleSelector!, $at: Float!) {
+  scheduleDryRun(selectorData: $of, timestamp: $at) {
+  __typename
+  ... on DryRunInstigationTick { evaluationResult {
+    skipReason runRequests { runKey } error { message } } } } }"""
+IN_REPOSITORY = {"repositoryLocationName": "panacea", "repositoryName": "__repository__"}
+OF_TICKING = {**IN_REPOSITORY, "scheduleName": "retrain_ticking"}
+SENSOR = """query Sensor($of: SensorSelector!) { sensorOrError(sensorSelector: $of) {
+  __typename ... on Sensor { sensorState { status ticks { status error { message } } } } } }"""
+AGE = """query Age { assetNodes(assetKeys: [{path: ["champion"]}]) {
+  freshnessStatusInfo { freshnessStatus } } }"""
+
+
+def first_tick(stack: Stack) -> dict[str, Any] | None:
+    ticks = stack.ask(SCHEDULE, of=OF_TICKING)["scheduleOrError"]["scheduleState"]["ticks"]
+    return ticks[-1] if ticks and ticks[-1]["status"] != "STARTED" else None
+
+
+@pytest.mark.slow
+def test_the_daemon_sees_a_schedule_tick_and_the_next_tick_skips(stack):
+    warehouse = Warehouse(stack.home / "var" / "warehouse" / "panacea.duckdb")
+    with write_lock(warehouse.lock, "the test", 1):  # the run waits for it, and so does not end
+        started = stack.ask(START, of=OF_TICKING)["startSchedule"]
+        assert started["__typename"] == "ScheduleStateResult", started
+        tick = stack.wait("a tick", lambda: first_tick(stack))
+        assert tick["status"] == "SUCCESS", tick
+        due = datetime.fromtimestamp(tick["timestamp"], UTC)
+        assert tick["runKeys"] == [f"ticking {due:%Y-%m-%dT%H:%M}Z"] and due.second == 0
+        (run_id,) = tick["runIds"]
+        tried = stack.ask(DRY_RUN, of=OF_TICKING, at=tick["timestamp"] + 60)["scheduleDryRun"]
+        found = tried["evaluationResult"]
+        assert found["error"] is None and not found["runRequests"], found
+        assert found["skipReason"].startswith(f"run {run_id[:8]} of ticking is not finished")
+        state = stack.ask(SCHEDULE, of=OF_TICKING)["scheduleOrError"]["scheduleState"]
+        stopped = stack.ask(STOP, id=state["id"])["stopRunningSchedule"]
+        assert stopped["__typename"] == "ScheduleStateResult", stopped
+    made = "select distinct seed from facts.products where run_id = ?"
+    stack.wait("a product", lambda: warehouse.read(made, [run_id]).num_rows)
+    assert warehouse.read(made, [run_id])["seed"].to_pylist() == [int(tick["timestamp"]) // 60]
+    run = find_run(stack, runIds=[run_id])
+    assert run
+    expected = {
+        "dagster/schedule_name": "retrain_ticking",
+        "dagster/partition": "ticking",
+        "dagster/run_key": tick["runKeys"][0],
+        "dagster/max_runtime": "1800",
+    }
+    assert expected.items() <= run["tags"].items()
+    os.kill(int(run["tags"][PID_TAG]), signal.SIGTERM)  # tests/test_schedules.py runs all of it
+    assert stack.wait("the run's end", lambda: ended(stack, runIds=[run_id]))["status"] != "SUCCESS"
+
+
+@pytest.mark.slow
+def test_the_daemon_looks_what_may_follow_and_how_old_things_are(stack):
+    def ticks() -> list[dict[str, Any]]:
+        of = {**IN_REPOSITORY, "sensorName": "cheap_assets_follow"}
+        state = stack.ask(SENSOR, of=of)["sensorOrError"]["sensorState"]
+        assert state["status"] == "RUNNING", "without being started"
+        return [tick for tick in state["ticks"] if tick["status"] != "STARTED"]
+
+    stack.wait("a tick of the sensor", ticks)
+    assert {tick["status"] for tick in ticks()} == {"SKIPPED"}, "no answers were made here"
+    (champion,) = stack.ask(AGE)["assetNodes"]
+    assert champion["freshnessStatusInfo"] == {"freshnessStatus": "UNKNOWN"}, "there is none yet"
+
+
 def count_events(stack: Stack, database: str, text: str = "") -> int:
     """The events of a database that hold a text."""
     connection = stack.connect(database)
@@ -580,7 +664,8 @@ def test_the_documented_backup_is_restored_by_the_documented_commands(stack, tmp
     assert count_events(stack, "restored") == count_events(stack, database) > 0
     warehouse = Warehouse(restored / "var" / "warehouse" / "panacea.duckdb")
     assert not warehouse.path.exists() and warehouse.snapshot.exists()
-    (key,) = warehouse.read("select key from facts.current")["key"].to_pylist()
+    current = "select key from facts.current where problem = 'tiny'"
+    (key,) = warehouse.read(current)["key"].to_pylist()
     assert warehouse.is_complete(key), "and the database is back"
     assert warehouse.path.exists()
     assert (restored / "var" / "problems" / "tiny.yaml").exists()

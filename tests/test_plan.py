@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from panacea_lib.plan import Plan, is_offline
+from panacea_lib.plan import Plan, is_offline, key_of
 from panacea_lib.plan_content import STAGE_VERSIONS
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import find_problems, load_problem
@@ -157,6 +157,7 @@ def test_keys_of_equal_inputs_never_change(monkeypatch):
         ({"name": "other"}, {"report"}),
         ({"data.license": "mit", "base_model.license": "mit"}, set()),
         ({"training.checkpoint_every": 10}, set()),
+        ({"retrain": {"cron": "0 4 * * *", "enabled": True, "seed": "fresh"}}, set()),
         ({"evaluation.bootstrap": 200}, END | GATE),
         ({"champion": {"floors": {"harmlessness": 0.0}}}, GATE),
         ({"evaluation.samples": 5}, ANSWERS | END),
@@ -286,10 +287,10 @@ def test_an_earlier_policy_s_answers_have_the_key_that_its_own_evaluation_gave_t
     """So that a champion need not answer again what it answered when it was evaluated."""
     before, now = plan(), plan({"training.steps": 50})
     champion = before.key("panacea_policy", "panacea")
-    assert before.answers_key(champion) == before.key("generations", "panacea")
-    assert now.answers_key(champion) == before.key("generations", "panacea")
+    assert key_of(before.answers_content(champion)) == before.key("generations", "panacea")
+    assert key_of(now.answers_content(champion)) == before.key("generations", "panacea")
     asked_more = plan({"training.steps": 50, "evaluation.samples": 5})
-    assert asked_more.answers_key(champion) != before.key("generations", "panacea")
+    assert key_of(asked_more.answers_content(champion)) != before.key("generations", "panacea")
 
 
 def test_unknown_stages_and_parts_are_refused():

@@ -23,7 +23,7 @@ from panacea_lib.policy import LoadedPolicy, SoupPolicy, load_policy, open_polic
 from panacea_lib.problem import Problem
 from panacea_lib.problem_files import load_problem
 from panacea_lib.rewards.judge import WorldRewards
-from panacea_lib.trainers import TrainResult
+from panacea_lib.train_result import TrainResult
 from panacea_lib.training import train_policy
 from panacea_lib.training.policies import training_configs
 from panacea_lib.warehouse import Product, Warehouse

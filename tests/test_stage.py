@@ -79,6 +79,29 @@ def test_rows_are_made_once_and_then_found(perform):
     assert len(made) == 3
 
 
+def test_why_something_is_made_is_told_and_kept(perform):
+    def work(run: StageRun) -> Outcome:
+        return run.make_rows("", lambda: Made(ROWS))
+
+    def reason(**settings: object) -> str:
+        outcome, log = perform("prompts", work, **settings)
+        assert outcome.reason == "not made before" or any(outcome.reason in line for line in log)
+        return outcome.reason
+
+    assert reason() == "not made before"
+    assert reason().endswith("is here already")
+    assert reason(force=True) == "by force"
+    assert reason(seed=5) == "seed: 0 → 5"
+    warehouse = Warehouse(Workspace.current().warehouse)
+    assert warehouse.read("select reason from runs")["reason"].to_pylist() == ["seed: 0 → 5"]
+    with warehouse.writer("a test") as connection:
+        connection.execute("delete from facts.prompts")
+    assert reason(seed=5) == "rows or files of the same key were missing"
+    with warehouse.writer("a test") as connection:
+        connection.execute("delete from facts.origins")  # as a version made it that kept none
+    assert "did not say" in reason(seed=6)
+
+
 def test_a_build_that_dies_keeps_nothing_but_its_checkpoints(perform):
     seen: list[list[str]] = []
     with pytest.raises(RuntimeError, match="power"):

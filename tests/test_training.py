@@ -18,7 +18,8 @@ from torch import Tensor
 
 from panacea_lib.errors import InputError
 from panacea_lib.problem_training import PreferenceSampling
-from panacea_lib.trainers import TrainResult, last_complete_checkpoint
+from panacea_lib.train_result import TrainResult
+from panacea_lib.trainers import last_complete_checkpoint
 from panacea_lib.training import TrainConfig, train
 from panacea_lib.training.objectives import distillation_losses
 from panacea_lib.training.preferences import draw_preferences

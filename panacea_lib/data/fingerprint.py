@@ -33,6 +33,18 @@ def source_fingerprint(problem: Problem, problem_file: Path) -> str:
     return hashlib.sha256("\0".join([data.kind, *parts]).encode()).hexdigest()
 
 
+def files_fingerprint(problem: Problem, problem_file: Path) -> str:
+    """The hash of the files that are added to the embedded world, in their order; "" without any.
+
+    InputError as `data_file` raises it.
+    """
+    data = problem.data
+    if not isinstance(data, WorldData) or not data.files:
+        return ""
+    parts = [_part_fingerprint(part, problem_file) for part in data.files]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
 def _part_fingerprint(data: FileData | HubData, problem_file: Path) -> str:
     digest = hashlib.sha256(data.kind.encode())
     if isinstance(data, FileData):

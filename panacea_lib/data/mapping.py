@@ -1,22 +1,15 @@
 """Rows + column mapping → prompts, responses, pairs and labels, with everything dropped counted."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
+from panacea_lib.data.gathering import SOURCE, Gathered, gather
 from panacea_lib.data.label_checks import check_labels, no_pairs
-from panacea_lib.data.opinions import Opinion, Pair, Pairs
-from panacea_lib.data.pairing import (
-    DROPPED,
-    Part,
-    demonstration_rows,
-    pair_demonstrations,
-    pair_rows,
-)
-from panacea_lib.data.rows import ResponseRow
+from panacea_lib.data.opinions import Opinion
+from panacea_lib.data.pairing import Part
 from panacea_lib.data.split import split_prompts
-from panacea_lib.data.topics import PartTopics
 from panacea_lib.problem_data import Split
 from panacea_lib.records import (
     AnnotationRecord,
@@ -29,8 +22,6 @@ from panacea_lib.records import (
     prompt_id,
     response_id,
 )
-
-SOURCE = "data"  # of responses and labels that were read, not made
 
 
 @dataclass(frozen=True)
@@ -85,36 +76,38 @@ def map_parts(
     all, a needed dimension without a usable label among the training pairs, one prompt only, an
     empty side of the split.
     """
-    pairs = Pairs(keep_unlabelled)
-    shown: list[ResponseRow] = []
-    topics: dict[str, str] = {}
-    counts = [Counter(dict.fromkeys(("rows_read", *DROPPED), 0)) for _ in parts]
-    for part, count in zip(parts, counts, strict=True):
-        said = PartTopics(part.columns.topic)
-        pairs.add(part, pair_rows(part, count, said), count)
-        own = demonstration_rows(part, count, said)
-        shown += own
-        topics = said.known | topics
-        if own:
-            count["demonstrations"] = len(own)
-    between: Counter[str] = Counter()  # demonstrations of two parts meet in a pair
-    if shown:
-        pairs.add(replace(parts[0], annotator=SOURCE), pair_demonstrations(shown), between)
-    total: Counter[str] = Counter()
-    for count in (*counts, between):
-        total.update(count)
-    if not len(pairs):
-        raise no_pairs(parts, counts)
+    found = gather(parts, keep_unlabelled)
+    if not found.pairs:
+        raise no_pairs(parts, found.part_counts)
     column = parts[0].columns.prompt or "chosen"
-    texts = [*(pair.prompt for pair in pairs.all()), *(row.prompt for row in shown)]
+    texts = [pair.prompt for pair in found.pairs] + [row.prompt for row in found.shown]
     sides = split_prompts(texts, split, f"{parts[0].where}, line 1, column {column!r}")
-    data = _records(pairs.all(), shown, sides, topics, total)
+    data = _records(found, sides)
     training = {pair.pair_id for pair in data.pairs if pair.split == "train"}
     check_labels(mean_labels(data.annotations), training, parts, needed)
     if len(parts) > 1:
-        named = zip(parts, counts, strict=True)
+        named = zip(parts, found.part_counts, strict=True)
         data.part_counts.update({part.annotator: dict(count) for part, count in named})
     return data
+
+
+def map_onto(
+    parts: Sequence[Part], prompts: Sequence[PromptRecord], keep_unlabelled: bool = False
+) -> PreferenceData:
+    """Read, check, pair and merge the rows of all parts, as far as they are about `prompts`, whose
+    sides of the split stand.
+
+    Another seed draws other prompts: pairs about those that are not among `prompts` are dropped,
+    and counted as `other_prompts_dropped`.
+
+    InputError: a bad row, one id on two pairs.
+    """
+    found = gather(parts, keep_unlabelled)
+    sides: dict[str, Side] = {prompt.text: prompt.split for prompt in prompts}
+    kept = [pair for pair in found.pairs if pair.prompt in sides]
+    found.counts["other_prompts_dropped"] = len(found.pairs) - len(kept)
+    found.counts["pairs"] = len(kept)
+    return _records(replace(found, pairs=kept, shown=[]), sides)
 
 
 def mean_labels(annotations: Sequence[AnnotationRecord]) -> dict[tuple[str, str], float]:
@@ -128,13 +121,8 @@ def mean_labels(annotations: Sequence[AnnotationRecord]) -> dict[tuple[str, str]
     return {key: fmean(map(fmean, by.values())) for key, by in said.items()}
 
 
-def _records(
-    pairs: list[Pair],
-    shown: list[ResponseRow],
-    sides: dict[str, Side],
-    topics: dict[str, str],
-    counts: Counter[str],
-) -> PreferenceData:
+def _records(found: Gathered, sides: dict[str, Side]) -> PreferenceData:
+    topics, counts = found.topics, found.counts
     prompts: dict[str, PromptRecord] = {}
     responses: dict[str, ResponseRecord] = {}
     pair_records: list[PairRecord] = []
@@ -149,13 +137,13 @@ def _records(
             responses.setdefault(r_id, ResponseRecord(r_id, p_id, SOURCE, text))
         return p_id, ids
 
-    for pair in pairs:
+    for pair in found.pairs:
         p_id, ids = recorded(pair.prompt, pair.response_a, pair.response_b)
         record = PairRecord(pair_id(*ids), p_id, sides[pair.prompt], *ids)
         pair_records.append(record)
         annotations += _annotations(record.pair_id, pair.opinions)
     demonstrations = []
-    for row in shown:
+    for row in found.shown:
         recorded(row.prompt, row.response)
         (dimension,) = row.scores
         side = sides[row.prompt]

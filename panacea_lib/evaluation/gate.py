@@ -32,18 +32,19 @@ def levels(means: PromptMeans, dimensions: list[str], weights: np.ndarray) -> di
 
 def decide(
     metric: str,
-    difference: Figure | None,
+    difference: Figure,
     level: Mapping[str, Figure],
     floors: Mapping[str, float],
+    rival: str = "the champion",
 ) -> Verdict:
     """The verdict on a challenger.
 
-    `difference` is challenger less champion by the metric, under the same resamples of prompts;
-    None where there is no champion. A floor holds where the lower end of the level's interval does
-    not lie below it: what is let through must have been shown, as with the difference. No interval
-    shows nothing.
+    `difference` is challenger less rival by the metric, under the same resamples of prompts; where
+    there is no champion the rival is the base model. A floor holds where the lower end of the
+    level's interval does not lie below it: what is let through must have been shown, as with the
+    difference. No interval shows nothing.
     """
-    problems = [] if difference is None else _not_better(metric, difference)
+    problems = _not_better(metric, difference, rival)
     problems += [
         _below(name, level[name], floor)
         for name, floor in floors.items()
@@ -52,17 +53,15 @@ def decide(
     if problems:
         return Verdict(False, "; ".join(problems))
     held = f"; every floor holds ({', '.join(floors)})" if floors else ""
-    if difference is None:
-        return Verdict(True, f"the first policy of the problem, as there was no champion{held}")
-    return Verdict(True, f"{metric} is better by {_told(difference)}{held}")
+    return Verdict(True, f"{metric} is better than {rival}'s by {_told(difference)}{held}")
 
 
-def _not_better(metric: str, difference: Figure) -> list[str]:
+def _not_better(metric: str, difference: Figure, rival: str) -> list[str]:
     if difference.low is not None and difference.low > 0:
         return []
     if difference.high is not None and difference.high < 0:
-        return [f"{metric} is worse than the champion's by {_told(difference)}"]
-    return [f"{metric} is not better than the champion's beyond chance: {_told(difference)}"]
+        return [f"{metric} is worse than {rival}'s by {_told(difference)}"]
+    return [f"{metric} is not better than {rival}'s beyond chance: {_told(difference)}"]
 
 
 def _below(name: str, level: Figure, floor: float) -> str:

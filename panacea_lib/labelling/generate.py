@@ -7,7 +7,7 @@ from panacea_lib.generation import batch_seed, tell
 from panacea_lib.models.chat import decode_responses
 from panacea_lib.policy import Policy
 from panacea_lib.problem_labelling import GeneratedPairs
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 
 def generate_answers(

@@ -11,12 +11,12 @@ import torch
 from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.errors import InputError
 from panacea_lib.labelling.scores import scored_annotations
-from panacea_lib.models.base import quantized_loading, settle
+from panacea_lib.models.base import quantized_loading, refused_unless_loaded, settle
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.problem_errors import nearest
 from panacea_lib.problem_files import is_local
 from panacea_lib.problem_labelling import ModelLabels
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 Row = tuple[list[int], list[int]]  # token ids, and which of the two texts each belongs to
 
@@ -60,29 +60,17 @@ def load_scorer(
     model, it wants pickled weights or code of its own, has no trained head, not one output where
     no `label` is named, or no class of that name.
     """
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     where = f"labels.{dimension}, model {source.model!r}"
     options: dict[str, Any] = {"revision": source.revision, "trust_remote_code": False}
-    try:
+    with refused_unless_loaded(where, "a sequence classifier"):
         config = AutoConfig.from_pretrained(location, **options)
         output = _output(config, source.label, where)
         tokenizer = AutoTokenizer.from_pretrained(location, **options)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            location,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-            **quantized_loading("none"),
+            location, output_loading_info=True, **options, **quantized_loading("none")
         )
-    except InputError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{where}: cannot be loaded ({_first_line(error)}); it must be a sequence classifier "
-            "that transformers knows by itself, in safetensors, with its tokenizer"
-        ) from error
     if info["missing_keys"]:
         raise InputError(
             f"{where}: its files lack {', '.join(sorted(info['missing_keys']))}, so it would score "
@@ -205,7 +193,3 @@ def _pad_token(model: Any, rows: list[Row]) -> int:
         used = {token for ids, _ in rows for token in ids}
         config.pad_token_id = next(i for i in range(config.vocab_size) if i not in used)
     return config.pad_token_id
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,17 +2,19 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from panacea_lib.errors import InputError
 from panacea_lib.models.chat import Tokenizer
 from panacea_lib.models.scratch import train_scratch_model
 from panacea_lib.problem_models import PretrainedModel, ScratchModel
 from panacea_lib.problem_types import Quantization
-from panacea_lib.trainers import StepListener, TrainResult
+from panacea_lib.train_result import StepListener, TrainResult
 
 POINTER = "pretrained.json"
 
@@ -27,11 +29,13 @@ def build_base_model(
     """Put the base model in `folder`: a trained one, or a pointer to a pretrained one.
 
     Weights from the hub stay in the hub's own cache. Returns what there is to say of it.
+    InputError: a pretrained model that cannot be loaded.
     """
     if isinstance(config, ScratchModel):
         return train_scratch_model(config, corpus, folder, seed, on_step)
     point_to(config, folder)
-    model, _ = load_base_model(folder, config.quantization)  # refuse now what cannot be loaded
+    with refused_unless_loaded(f"base_model.model {config.model!r}", "a causal language model"):
+        model, _ = load_base_model(folder, config.quantization)
     return TrainResult({"parameters": model.num_parameters()}, [])
 
 
@@ -39,6 +43,24 @@ def point_to(config: PretrainedModel, folder: Path) -> None:
     """Make `folder` stand for a pretrained model, whose weights stay where they are."""
     pointer = {"model": config.model, "revision": config.revision}
     (folder / POINTER).write_text(json.dumps(pointer, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def refused_unless_loaded(where: str, kind: str) -> Iterator[None]:
+    """Within, what transformers cannot load is an InputError."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{where}: cannot be loaded ({said}); it must be {kind} that transformers knows by "
+            "itself (a model's own code is never run), in safetensors (pickles are never read), "
+            "with its tokenizer"
+        ) from error
 
 
 def load_base_model(folder: Path, quantization: Quantization) -> tuple[Any, Tokenizer]:
@@ -63,19 +85,23 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def model_source(folder: Path) -> tuple[str, dict[str, str]]:
-    """Where `from_pretrained` finds the weights: the folder, or what its pointer names."""
+def model_source(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Where `from_pretrained` finds a model: the folder, or what its pointer names. No code of its
+    authors is run."""
+    safe = {"trust_remote_code": False}
     if not (folder / POINTER).exists():
-        return str(folder), {}
+        return str(folder), safe
     pointer = json.loads((folder / POINTER).read_text(encoding="utf-8"))
-    return pointer["model"], {"revision": pointer["revision"]}
+    return pointer["model"], safe | {"revision": pointer["revision"]}
 
 
 def quantized_loading(quantization: Quantization) -> dict[str, Any]:
-    """Keyword arguments of `from_pretrained` for a quantisation; bf16 arithmetic on a GPU."""
+    """Keyword arguments of a model's `from_pretrained` for a quantisation; bf16 arithmetic on a
+    GPU, and weights from safetensors only."""
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": 0} if on_gpu else "cpu"}
+    options["use_safetensors"] = True
     if quantization != "none":
         from transformers import BitsAndBytesConfig
 

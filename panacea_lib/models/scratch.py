@@ -10,7 +10,8 @@ from typing import Any
 
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem_models import ScratchModel
-from panacea_lib.trainers import ProgressCallback, StepListener, TrainResult, curve_rows, quiet
+from panacea_lib.train_result import StepListener, TrainResult
+from panacea_lib.trainers import ProgressCallback, curve_rows, quiet
 
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
 _TEMPLATE = (

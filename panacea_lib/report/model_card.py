@@ -267,6 +267,7 @@ def _licences(problem: Problem) -> str:
     rows = [["base model", model, base.license or unknown]]
     if isinstance(data, WorldData):
         rows.append(["data", "this project's synthetic world", data.license or unknown])
+        rows += [["data", _source(part), part.license or unknown] for part in data.files]
     else:
         rows += [
             ["data", _source(part), part.license or data.license or unknown]

@@ -12,7 +12,7 @@ from panacea_lib.batches import BATCH_TOKENS, by_length
 from panacea_lib.models.chat import encode_prompts, encode_responses
 from panacea_lib.problem_types import Quantization
 from panacea_lib.rewards.train import load_classifier, truncate
-from panacea_lib.trainers import StepListener
+from panacea_lib.train_result import StepListener
 
 CHUNK = 4_096
 """Responses whose scores are kept together where a scoring is to survive its death."""

@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from panacea_lib.memory import memory_shortage_told
 from panacea_lib.models.base import model_source, quantized_loading, settle
 from panacea_lib.models.chat import Tokenizer, encode_prompts, encode_responses
 from panacea_lib.problem_training import RewardTraining
 from panacea_lib.problem_types import Quantization
+from panacea_lib.train_result import StepListener, TrainResult
 from panacea_lib.trainers import (
     ProgressCallback,
-    StepListener,
-    TrainResult,
     checkpoints_and_logs,
     last_complete_checkpoint,
     quiet,
     trainer_device,
 )
+
+_REMEDY = "lower rewards.batch_size, or train the score head alone with rewards.trained: head"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,8 @@ def train_reward_trunk(
     in the order of the mapping.
 
     A training that died goes on from its last complete checkpoint in `checkpoints`. Raises
-    ValueError where no pair prefers one side. Details: steps, pairs, the last loss (nats).
+    ValueError where no pair prefers one side, NotEnoughMemoryError where memory runs out. Details:
+    steps, pairs, the last loss (nats).
     """
     from transformers import set_seed
     from trl.trainer.reward_config import RewardConfig
@@ -213,7 +216,8 @@ def train_reward_trunk(
         callbacks=[ProgressCallback(on_step)],
     )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
+    with memory_shortage_told("the training of a reward model", _REMEDY):
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
     trainer.model.save_pretrained(folder)
     curve = trainer.curves()
     losses = [row["value"] for row in curve if row["metric"] == "loss"]

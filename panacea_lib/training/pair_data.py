@@ -1,6 +1,5 @@
 """Pairs as token ids, with the reference policy's log probabilities: what pair trainers read."""
 
-import os
 from typing import Any
 
 import numpy as np
@@ -118,8 +117,8 @@ def _check_values(values: np.ndarray, column: str, config: TrainConfig) -> None:
 def _rows_to_see(count: int, config: TrainConfig) -> np.ndarray:
     """At most as many pairs as the steps have room for, drawn by the seed: where pairs are many
     and steps few, the reference's pass over the others would cost more than the training."""
-    numbers, processes = config.training, int(os.environ.get("WORLD_SIZE", "1"))
-    room = numbers.steps * numbers.batch_size * numbers.accumulation * processes
+    numbers = config.training
+    room = numbers.steps * numbers.batch_size * numbers.accumulation
     if count <= room:
         return np.arange(count)
     return np.sort(np.random.default_rng(config.seed).permutation(count)[:room])

@@ -89,13 +89,16 @@ class PanaceaPairTrainer(DPOTrainer):
         logp_a, logp_b = logps.chunk(2)
         gain_a, gain_b = logp_a - inputs["ref_chosen_logps"], logp_b - inputs["ref_rejected_logps"]
         margin = self.beta * (gain_a - gain_b)
-        loss, per_dimension, slopes = self._objective(margin, inputs, preference)
+        loss, losses, slopes = self._objective(margin, inputs, preference)
         loss = loss + self._config.tail_penalty * tail
         self._guard.check(loss, inputs)
+        # What is logged is of the rows of all processes, as one process would see them.
+        own = (margin.detach(), losses.detach(), slopes, preference, inputs["label"])
+        margin, losses, slopes, preference, label = self.accelerator.gather(own)
         self._record_conflict(slopes)
-        self._record(margin.detach(), inputs, per_dimension.detach())
+        self._record(margin, label, self._by_dimension(losses, preference))
         # KL(π_ref‖π) in expectation, where it was the reference policy that gave the answers.
-        self._log("kl", -torch.cat([gain_a, gain_b]).mean().item())
+        self._log_mean("kl", -torch.cat([gain_a, gain_b]).mean())
         return (loss, outputs) if return_outputs else loss
 
     def _forward(
@@ -117,7 +120,7 @@ class PanaceaPairTrainer(DPOTrainer):
         )
         logps = (logprobs.gather(-1, ids[:, 1:, None])[..., 0] * said).sum(1)
         tail = tail_divergence(logprobs, expected, said).mean()
-        self._log("tail", tail.item())
+        self._log_mean("tail", tail)
         return outputs, logps, tail
 
     def _under(self, preference: Tensor, input_ids: Tensor) -> dict[str, Tensor]:
@@ -136,24 +139,34 @@ class PanaceaPairTrainer(DPOTrainer):
     def _objective(
         self, margin: Tensor, inputs: dict[str, Any], preference: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, the m mean losses, and what each dimension alone asks of the margins (B, m)."""
+        """The loss, those that it is made of, (B, m) or (B,), and what each dimension alone asks of
+        the margins (B, m)."""
         numbers = self._config.training
         if self._config.method == "dpo":
             label = inputs["label"]
             losses = dpo_losses(margin, label) / self._coverage.to(margin.device)
             slopes = dpo_slopes(margin.detach(), label)
-            return scalarize(losses, preference, numbers.scalarization), losses.mean(0), slopes
+            return scalarize(losses, preference, numbers.scalarization), losses, slopes
         delta, kind = inputs["reward_delta"], numbers.distillation_loss
         losses = distillation_losses(margin, delta, preference, kind)
         slopes = distillation_slopes(margin.detach(), delta, kind)
-        return losses.mean(), by_dimension(losses, preference), slopes
+        return losses.mean(), losses, slopes
+
+    def _by_dimension(self, losses: Tensor, preference: Tensor) -> Tensor:
+        """The m mean losses, from those of `_objective`."""
+        return losses.mean(0) if losses.dim() == 2 else by_dimension(losses, preference)
 
     def _log(self, name: str, value: float) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
-    def _record(self, margin: Tensor, inputs: dict[str, Any], per_dimension: Tensor) -> None:
+    def _log_mean(self, name: str, value: Tensor) -> None:
+        """The mean over all processes, which have rows in equal number."""
+        everywhere: Any = self.accelerator.reduce(value.detach(), "mean")
+        self._log(name, everywhere.item())
+
+    def _record(self, margin: Tensor, label: Tensor, per_dimension: Tensor) -> None:
         """Per dimension: the loss, and the margin and accuracy towards the labelled side."""
-        sign = (inputs["label"] - 0.5).nan_to_num().sign()
+        sign = (label - 0.5).nan_to_num().sign()
         decided = sign.abs().sum(0)
         hits = ((margin[:, None] * sign) > 0).float().sum(0)
         towards = (margin[:, None] * sign).sum(0)

@@ -18,7 +18,8 @@ import json
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from panacea_lib.baseline_policies import PREFERENCES_FILE, PROMPT_LORA
+from panacea_lib.lease import LeaseHeldError, hold, lease_of
 from panacea_lib.problem import Problem
 from panacea_lib.problem_training import PER_PREFERENCE
 from panacea_lib.rewards.judge import RewardSource
-from panacea_lib.trainers import StepListener, TrainResult
+from panacea_lib.train_result import StepListener, TrainResult
 from panacea_lib.training.config import TrainConfig
+from panacea_lib.training.processes import is_main_process, meet
 from panacea_lib.training.train import train
 
 
@@ -38,52 +41,93 @@ def train_policy(
     problem: Problem,
     method: str,
     base_folder: Path,
-    pairs: pa.Table,
+    pairs: pa.Table | Path,
     folder: Path,
     checkpoints: Path,
     seed: int,
     max_steps: int | None = None,
     on_step: StepListener | None = None,
     rewards: RewardSource | None = None,
+    stop_wanted: Callable[[], bool] | None = None,
+    lease_timeout: float = 60.0,
 ) -> TrainResult:
     """Train `method` on `pairs` and leave the finished adapters in `folder`.
 
     pairs: a table with prompt, response_a, response_b, label (list of m, NaN unknown) and
-    reward_delta (list of m), for sft also one with prompt, response and dimension; rewards: who
-    judges the answers that RLOO samples. `checkpoints` is the working folder: a run that died goes
-    on there, and adapters that were finished are not trained again. ValueError for an unknown
-    method.
+    reward_delta (list of m), for sft also one with prompt, response and dimension, or its Parquet
+    file, which several processes need; rewards: who judges the answers that RLOO samples.
+    `checkpoints` is the working folder: a run that died goes on there, and adapters that were
+    finished are not trained again.
+
+    ValueError for an unknown method; LeaseHeldError, naming the other, where another process still
+    trains this policy after `lease_timeout` seconds: one that was killed needs a few to end; and
+    what `train` raises.
     """
     checkpoints.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pairs, checkpoints / "pairs.parquet")
-    started, results = time.monotonic(), {}
-    common = {
-        "base_model": str(base_folder),
-        "quantization": problem.base_model.quantization,
-        "dimensions": problem.dimension_names,
-        "beta": problem.beta,
-        "max_length": problem.base_model.max_length,
-        "pairs": str(checkpoints / "pairs.parquet"),
-        "rewards": rewards,
-        "seed": seed,
-    }
-    for name, config in training_configs(problem, method, common, max_steps).items():
-        results[name] = _finish(config, checkpoints / name, on_step)
-        shutil.copytree(checkpoints / name / "adapter", folder / name, dirs_exist_ok=True)
-    if method in PER_PREFERENCE:
-        known = dict(zip(results, problem.lora_preferences, strict=True))
-        (folder / PREFERENCES_FILE).write_text(json.dumps(known), encoding="utf-8")
+    with ExitStack() as held:
+        if is_main_process():
+            held.enter_context(_alone(method, checkpoints, lease_timeout))
+        meet()  # the others, too, find what the holder of the lease finds
+        if isinstance(pairs, pa.Table):
+            parquet.write_table(pairs, checkpoints / "pairs.parquet")
+            pairs = checkpoints / "pairs.parquet"
+        started, results = time.monotonic(), {}
+        common = {
+            "base_model": str(base_folder),
+            "quantization": problem.base_model.quantization,
+            "dimensions": problem.dimension_names,
+            "beta": problem.beta,
+            "max_length": problem.base_model.max_length,
+            "pairs": str(pairs),
+            "rewards": rewards,
+            "seed": seed,
+        }
+        for name, config in training_configs(problem, method, common, max_steps).items():
+            results[name] = _finish(config, checkpoints / name, on_step, stop_wanted)
+        if is_main_process():
+            _collect(problem, method, checkpoints, list(results), folder)
     return _together(results, time.monotonic() - started, problem.dimension_names)
 
 
-def _finish(config: TrainConfig, out_dir: Path, on_step: StepListener | None) -> TrainResult:
+@contextmanager
+def _alone(method: str, checkpoints: Path, timeout: float) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(lease_of(checkpoints), f"the training of {method}", timeout))
+        except LeaseHeldError as error:
+            raise LeaseHeldError(
+                f"another process trains this very policy ({method}): {error.holder}; wait until "
+                "it has ended, or end it: its last checkpoint is taken over",
+                error.holder,
+            ) from None
+        yield
+
+
+def _collect(
+    problem: Problem, method: str, checkpoints: Path, names: list[str], folder: Path
+) -> None:
+    """Copy the finished adapters, and which λ each is for."""
+    for name in names:
+        shutil.copytree(checkpoints / name / "adapter", folder / name, dirs_exist_ok=True)
+    if method in PER_PREFERENCE:
+        known = dict(zip(names, problem.lora_preferences, strict=True))
+        (folder / PREFERENCES_FILE).write_text(json.dumps(known), encoding="utf-8")
+
+
+def _finish(
+    config: TrainConfig,
+    out_dir: Path,
+    on_step: StepListener | None,
+    stop_wanted: Callable[[], bool] | None,
+) -> TrainResult:
     """The result of an adapter that was finished before, or of training it now."""
     if (done := out_dir / "result.json").exists():
         return TrainResult(**json.loads(done.read_text(encoding="utf-8")))
     out_dir.mkdir(parents=True, exist_ok=True)
-    text = config.model_dump_json(indent=1)
-    (out_dir / "config.json").write_text(text, encoding="utf-8")
-    return train(config, out_dir, on_step)
+    if is_main_process():
+        text = config.model_dump_json(indent=1)
+        (out_dir / "config.json").write_text(text, encoding="utf-8")
+    return train(config, out_dir, on_step, stop_wanted)
 
 
 def training_configs(

@@ -2,39 +2,61 @@
 
     python -m panacea_lib.training.train config.json out_dir
 
-A run that died goes on from its last complete checkpoint in `out_dir/checkpoints`.
+A run that died goes on from its last complete checkpoint in `out_dir/checkpoints`. SIGTERM and
+SIGINT make the command save one and end.
 """
 
 import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+
+from panacea_lib.errors import InputError, NotEnoughMemoryError, TrainingStoppedError
+from panacea_lib.memory import TRAINING_REMEDY, memory_shortage_told
 from panacea_lib.models.base import load_base_model
+from panacea_lib.stop_wish import StopWish
+from panacea_lib.train_result import StepListener, TrainResult
 from panacea_lib.trainers import (
     ProgressCallback,
-    StepListener,
-    TrainResult,
     checkpoints_and_logs,
     last_complete_checkpoint,
     quiet,
     trainer_device,
 )
 from panacea_lib.training.config import TrainConfig
+from panacea_lib.training.processes import rows_per_process
 
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = None) -> TrainResult:
-    """Train and save the adapter in `out_dir/adapter`; `out_dir/result.json` is written last."""
+def train(
+    config: TrainConfig,
+    out_dir: Path,
+    on_step: StepListener | None = None,
+    stop_wanted: Callable[[], bool] | None = None,
+) -> TrainResult:
+    """Train and save the adapter in `out_dir/adapter`; `out_dir/result.json` is written last.
+
+    `training.batch_size` is the rows of all processes together. Once `stop_wanted()`, the step is
+    finished, a checkpoint saved, and TrainingStoppedError raised. NotEnoughMemoryError where
+    memory runs out; InputError where the rows cannot be shared by the processes.
+    """
     from panacea_lib.training.logs import training_curves
+    from panacea_lib.training.stopping import StopCallback
 
     started = time.monotonic()
-    trainer = _build_trainer(config, out_dir / "checkpoints", on_step)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(out_dir / "checkpoints"))
+    stop = StopCallback(stop_wanted) if stop_wanted else None
+    with memory_shortage_told("the training", TRAINING_REMEDY):
+        trainer = _build_trainer(config, out_dir / "checkpoints", on_step, stop)
+        trainer.train(resume_from_checkpoint=last_complete_checkpoint(out_dir / "checkpoints"))
+    if stop:
+        stop.raise_if_stopped(trainer.state)
     model = trainer.accelerator.unwrap_model(trainer.model)
     details = {
         "steps": trainer.state.global_step,
@@ -49,18 +71,24 @@ def train(config: TrainConfig, out_dir: Path, on_step: StepListener | None = Non
     return result
 
 
-def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener | None) -> Any:
+def _build_trainer(
+    config: TrainConfig,
+    checkpoints: Path,
+    on_step: StepListener | None,
+    stop: TrainerCallback | None,
+) -> Any:
     from panacea_lib.training.logs import ScaleCallback
     from panacea_lib.training.pair_trainer import build_pair_trainer
     from panacea_lib.training.rloo_trainer import build_rloo_trainer
     from panacea_lib.training.sft_trainer import build_sft_trainer
 
-    model, tokenizer = load_base_model(Path(config.base_model), config.quantization)
     numbers = config.training
+    rows = rows_per_process(numbers.batch_size)
+    model, tokenizer = load_base_model(Path(config.base_model), config.quantization)
     arguments = {
         "output_dir": str(checkpoints),
         "max_steps": numbers.steps,
-        "per_device_train_batch_size": numbers.batch_size,
+        "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": numbers.accumulation,
         "learning_rate": numbers.learning_rate,
         "lr_scheduler_type": "cosine",
@@ -72,7 +100,7 @@ def _build_trainer(config: TrainConfig, checkpoints: Path, on_step: StepListener
     }
     builders = {"sft": build_sft_trainer, "rloo": build_rloo_trainer}
     build = builders.get(config.method, build_pair_trainer)
-    callbacks = [ProgressCallback(on_step), ScaleCallback()]
+    callbacks = [ProgressCallback(on_step), ScaleCallback(), *([stop] if stop else [])]
     trainer = build(config, model, tokenizer, arguments, _adapter_config(config), callbacks)
     quiet(trainer)
     return trainer
@@ -104,7 +132,12 @@ def main() -> None:
     config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
     out_dir = Path(sys.argv[2])
     out_dir.mkdir(parents=True, exist_ok=True)
-    print(json.dumps(train(config, out_dir).details))
+    wish = StopWish()
+    wish.hear_signals()
+    try:
+        print(json.dumps(train(config, out_dir, stop_wanted=wish.is_wanted).details))
+    except (InputError, NotEnoughMemoryError, TrainingStoppedError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -95,6 +95,8 @@ comment on column facts.generations.sample is
 comment on column facts.generations.text is 'the answer';
 comment on column facts.generations.tokens is 'of the answer, its end included';
 
+comment on column facts.origins.key is 'content key of the product that the row belongs to';
+
 comment on column facts.pairs.key is 'content key of the product that the row belongs to';
 comment on column facts.pairs.pair_id is 'hash of prompt and responses';
 comment on column facts.pairs.prompt_id is 'hash of the prompt';

@@ -5,21 +5,19 @@ queue for a lock of our own, keep the file open for one transaction, and publish
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
-from filelock import FileLock, Timeout
 
 from panacea_lib import quiet_duckdb
 from panacea_lib.disk import fsync
+from panacea_lib.lease import LeaseHeldError, hold
 
 VERSION = 1
 _FILES = ("schema.sql", "views.sql", "comments.sql")
@@ -43,34 +41,18 @@ class SchemaVersionError(RuntimeError):
 
 @contextmanager
 def write_lock(path: Path, holder: str, timeout: float) -> Iterator[None]:
-    """Hold the OS lock on `path`, which names its holder while it is held.
+    """Hold the OS lock on `path`, which names its holder while it is held (`panacea_lib.lease`).
 
-    The lock dies with its process, so a killed writer blocks nobody.
     Raises WarehouseBusyError, naming the holder, after `timeout` seconds.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=timeout)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise WarehouseBusyError(
-            f"{path}: waited {timeout:g} s to write; {_describe_holder(path)}"
-        ) from None
-    try:
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        path.write_text(json.dumps({"pid": os.getpid(), "holder": holder, "since": since}))
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(path, holder, timeout))
+        except LeaseHeldError as error:
+            raise WarehouseBusyError(
+                f"{path}: waited {timeout:g} s to write; {error.holder}"
+            ) from None
         yield
-    finally:
-        path.write_text("")
-        lock.release()
-
-
-def _describe_holder(lock: Path) -> str:
-    text = lock.read_text()
-    if not text:  # taken a moment ago, or just let go
-        return "another process holds it"
-    held = json.loads(text)
-    return f"held by {held['holder']!r} (pid {held['pid']}) since {held['since']}"
 
 
 def connect_to_write(path: Path, timeout: float) -> duckdb.DuckDBPyConnection:
@@ -201,6 +183,28 @@ def publish_snapshot(database: Path) -> None:
         fsync(database.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def compact_database(database: Path) -> None:
+    """Give the space of deleted rows back: DuckDB only uses it again. The caller holds the lock.
+
+    A copy that dies leaves the database as it was.
+    """
+    partial = database.with_suffix(".compacting")
+    for left in (partial, _write_ahead_log(partial)):
+        left.unlink(missing_ok=True)
+    connection = quiet_duckdb.connect()
+    try:
+        for path, name in ((database, "old (read_only)"), (partial, "new")):
+            quoted = str(path).replace("'", "''")
+            alias, _, mode = name.partition(" ")
+            connection.execute(f"attach '{quoted}' as {alias} {mode}")
+        connection.execute("copy from database old to new")
+    finally:
+        connection.close()
+    fsync(partial)
+    partial.replace(database)
+    fsync(database.parent)
 
 
 def is_published(database: Path) -> bool:

@@ -29,6 +29,16 @@ comment on column facts.products.created_at is 'UTC';
 comment on column facts.products.row_counts is 'table -> rows under this key; checked before reuse';
 comment on column facts.products.details is 'what the stage says of itself: counts, hashes, versions';
 
+create table if not exists facts.origins (
+    key varchar primary key,
+    content json not null,
+    reason varchar not null
+);
+comment on table facts.origins is 'What every product follows from, and why it was made';
+comment on column facts.origins.content is
+    'everything the content key is the hash of: configuration, seed, versions, keys of inputs';
+comment on column facts.origins.reason is 'why it was made when it last was, in words';
+
 create table if not exists facts.current (
     problem varchar not null,
     stage varchar not null,

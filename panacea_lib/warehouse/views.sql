@@ -27,18 +27,20 @@ create or replace view runs_history as
 select
     k.problem, k.stage, k.part, p.run_id, p.seconds, p.seed,
     list_sum(map_values(p.row_counts::map(varchar, bigint)))::bigint as "rows",
-    p.key, p.created_at, k.is_current
-from keys_history k join facts.products p using (key)
+    p.key, p.created_at, k.is_current, o.reason
+from keys_history k join facts.products p using (key) left join facts.origins o using (key)
 order by p.created_at, k.problem, k.stage, k.part;
 comment on view runs_history is 'Every product a problem has shown, oldest first';
 
 create or replace view runs as
-select problem, stage, part, key, run_id, created_at, seconds, seed, "rows"
+select problem, stage, part, key, run_id, created_at, seconds, seed, "rows", reason
 from runs_history where is_current order by created_at, problem, stage, part;
 comment on view runs is 'The products each problem shows today, in the order they were made';
 comment on column runs.run_id is 'the Dagster run that made it; a later run may have reused it';
 comment on column runs.part is 'a dimension, a method, or empty for a stage in one piece';
 comment on column runs."rows" is 'rows in the warehouse under this key';
+comment on column runs.reason is
+    'why it was made: what had changed since the product that the problem showed before';
 
 create or replace view leaderboard_history as
 with metrics as (

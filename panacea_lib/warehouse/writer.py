@@ -3,35 +3,26 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from panacea_lib.errors import MissingUpstreamError
 from panacea_lib.warehouse import database
+from panacea_lib.warehouse.bookkeeping import (
+    BOOKKEEPING,
+    Connection,
+    Product,
+    adopt,
+    count_rows,
+    delete_rows,
+    now,
+    upsert_product,
+)
 
-Connection = duckdb.DuckDBPyConnection
 Parameters = Sequence[Any] | Mapping[str, Any] | None
-_BOOKKEEPING = {"products", "current", "adoptions", "champion_events", "schema_version"}
-
-
-@dataclass(frozen=True)
-class Product:
-    """What one stage made for one part of a problem, under its content key."""
-
-    key: str
-    stage: str
-    part: str  # a dimension, a method, or "" for a stage in one piece
-    problem: str
-    run_id: str
-    seconds: float
-    seed: int
-    details: dict[str, Any] = field(default_factory=dict)  # anything JSON holds
 
 
 class Warehouse:
@@ -67,7 +58,7 @@ class Warehouse:
         duckdb.Error for values that the table does not take.
         """
         columns = database.table_columns(connection, table)
-        if not columns or table in _BOOKKEEPING:
+        if not columns or table in BOOKKEEPING:
             raise ValueError(f"facts.{table} is not a table of rows")
         if sorted(rows.column_names) != sorted(columns):
             missing = sorted(set(columns) - set(rows.column_names))
@@ -97,14 +88,14 @@ class Warehouse:
         products = list(products)
         if not products:
             return
-        first, now = products[0][0], _now()
+        first, moment = products[0][0], now()
         with self.writer(f"{first.stage} of {first.problem}") as connection:
             for product, tables in products:
                 for table, rows in tables.items():
                     self.replace_rows(connection, table, product.key, rows)
                 counts = {table: rows.num_rows for table, rows in tables.items()}
-                _upsert_product(connection, product, counts, now)
-                _adopt(connection, product.problem, product.stage, product.part, product.key, now)
+                upsert_product(connection, product, counts, moment)
+                adopt(connection, product.problem, product.stage, product.part, product.key, moment)
 
     def mark_current(self, problem: str, stage: str, part: str, key: str) -> bool:
         """Let the problem's views show `key`; says whether that changed anything.
@@ -118,7 +109,7 @@ class Warehouse:
             known = connection.execute("select 1 from facts.products where key = ?", [key])
             if known.fetchone() is None:
                 raise MissingUpstreamError(f"the warehouse holds no product {key} of stage {stage}")
-            _adopt(connection, problem, stage, part, key, _now())
+            adopt(connection, problem, stage, part, key, now())
         return True
 
     def retire_parts(self, problem: str, stage: str, keep: Collection[str]) -> bool:
@@ -140,6 +131,14 @@ class Warehouse:
                 )
         return bool(gone)
 
+    def delete_products(self, keys: Collection[str], holder: str) -> None:
+        """Remove products and all their rows, and give the space back; unknown keys are fine.
+
+        Champions' decisions stay, and what problems have shown.
+        """
+        with self._locked(holder), self._transaction(compact=True) as connection:
+            delete_rows(connection, keys)
+
     def is_complete(self, key: str) -> bool:
         """Whether the product of `key` is here with every row it was saved with.
 
@@ -153,7 +152,7 @@ class Warehouse:
             sql = "select row_counts from facts.products where key = ?"
             row = connection.execute(sql, [key]).fetchone()
             return row is not None and all(
-                _count_rows(connection, table, key) == count
+                count_rows(connection, table, key) == count
                 for table, count in json.loads(row[0]).items()
             )
 
@@ -188,7 +187,7 @@ class Warehouse:
             yield
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self, compact: bool = False) -> Iterator[Connection]:
         """The caller holds the lock."""
         connection = database.connect_to_write(self.path, self._lock_timeout)
         try:
@@ -203,6 +202,8 @@ class Warehouse:
             connection.execute("checkpoint")
         finally:
             connection.close()
+        if compact:
+            database.compact_database(self.path)
         database.publish_snapshot(self.path)
 
     @contextmanager
@@ -254,47 +255,3 @@ class Warehouse:
             [problem, stage, part, key],
         )
         return found.num_rows == 1
-
-
-def _count_rows(connection: Connection, table: str, key: str) -> int | None:
-    if not database.table_columns(connection, table):
-        return None
-    found = connection.execute(f'select count(*) from facts."{table}" where key = ?', [key])
-    return (found.fetchone() or (None,))[0]
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)  # the tables hold UTC without saying so
-
-
-def _upsert_product(
-    connection: Connection, product: Product, row_counts: dict[str, int], now: datetime
-) -> None:
-    connection.execute(
-        "insert into facts.products by name select ? as key, ? as stage, ? as part, ? as problem, "
-        "? as run_id, ? as created_at, ? as seconds, ? as seed, ? as row_counts, ? as details "
-        "on conflict (key) do update set run_id = excluded.run_id, "
-        "created_at = excluded.created_at, seconds = excluded.seconds, seed = excluded.seed, "
-        "row_counts = excluded.row_counts, details = excluded.details",
-        [
-            *(product.key, product.stage, product.part, product.problem, product.run_id, now),
-            *(product.seconds, product.seed, json.dumps(row_counts)),
-            json.dumps(product.details, sort_keys=True, allow_nan=False),
-        ],
-    )
-
-
-def _adopt(
-    connection: Connection, problem: str, stage: str, part: str, key: str, now: datetime
-) -> None:
-    """Show `key` from now on, and log the change for the history views."""
-    connection.execute(
-        "insert into facts.adoptions select $problem, $stage, $part, $key, $now "
-        "where (select arg_max(key, since) from facts.adoptions where problem = $problem "
-        "and stage = $stage and part = $part) is distinct from $key",
-        {"problem": problem, "stage": stage, "part": part, "key": key, "now": now},
-    )
-    connection.execute(
-        "insert or replace into facts.current values (?, ?, ?, ?, ?)",
-        [problem, stage, part, key, now],
-    )

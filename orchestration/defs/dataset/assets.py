@@ -14,7 +14,7 @@ from orchestration.defs.dataset.generated import (
     numbered_responses,
     prompts_to_answer,
 )
-from orchestration.inputs import prompt_records
+from orchestration.inputs import prompt_records, read_data
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture
@@ -122,8 +122,7 @@ def responses(
         records = _reference_responses(run)
         if run.problem.pairs is not None:
             records += generated_responses(run, run.problem.pairs)
-        if not isinstance(run.problem.data, WorldData):
-            records += load_preference_data(run.problem, run.problem_file).responses
+        records += read_data(run).responses
         return Made({"responses": to_table(records, ResponseRecord)})
 
     outcome = run.make_rows("", build)

@@ -15,7 +15,8 @@ from orchestration.defs.evaluation.sliders import with_sliders
 from orchestration.defs.policies.assets import baseline_policies, panacea_policy
 from orchestration.defs.preferences.assets import preference_labels
 from orchestration.defs.rewards.assets import response_rewards, reward_models
-from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.following import follows
+from orchestration.partitions import OWNERS, PROBLEMS, WEEKLY
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, StageRun
@@ -91,6 +92,8 @@ def generations(
     deps=[prompts, base_model, preference_labels, generations],
     metadata=table_metadata("front_values"),
     code_version=str(STAGE_VERSIONS["pareto_front"]),
+    freshness_policy=WEEKLY,
+    automation_condition=follows("pareto_front"),
 )
 def pareto_front(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
@@ -118,6 +121,7 @@ def pareto_front(
     deps=[reward_models, panacea_policy, baseline_policies, generations, pareto_front],
     metadata=table_metadata("products"),
     code_version=str(STAGE_VERSIONS["report"]),
+    automation_condition=follows("report"),
 )
 def report(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
@@ -154,6 +158,7 @@ def report(
     ],
     metadata=table_metadata("champion_events"),
     code_version=str(STAGE_VERSIONS["champion"]),
+    freshness_policy=WEEKLY,
 )
 def champion(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings

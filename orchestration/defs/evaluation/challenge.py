@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from panacea_lib.evaluation import PromptMeans
     from panacea_lib.evaluation.bootstrap import Figure
 
-_CHALLENGER, _CHAMPION = "panacea", "champion"  # what the two are called in one comparison
+# What they are called in one comparison; without a champion the rival is the base model.
+_CHALLENGER, _CHAMPION, _BASE = "panacea", "champion", "reference"
 _ANSWERS = "answers"  # the part of stage champion: what the champion answers today
 _RECORD = "product.json"  # in an artifact: when it was made, which does not make another model
 
@@ -50,15 +51,15 @@ class Decided:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The challenger's levels by dimension; with a champion, the differences by figure."""
+    """The challenger's levels by dimension, and the differences from its rival by figure."""
 
     judge: str
     level: "dict[str, Figure]"
     differences: "dict[str, Figure]"
 
-    def table(self) -> pa.Table | None:
+    def table(self) -> pa.Table:
         found = [{"figure": name, **vars(d)} for name, d in self.differences.items()]
-        return pa.Table.from_pylist(found) if found else None
+        return pa.Table.from_pylist(found)
 
 
 def challenge(run: StageRun) -> Decided:
@@ -74,9 +75,9 @@ def challenge(run: StageRun) -> Decided:
     champion, key = champion_in(events), run.plan.key("champion")
     today = _today(run, champion, key)
     if champion is not None and champion.policy_key == today.policy_key:
-        return _told(run, Decided([Outcome("", key, "reused", 0.0)], champion, False))
+        return _told(run, Decided([_unchanged(key, "today's policy is it")], champion, False))
     if before := decision_before(events, today):
-        return _told(run, Decided([Outcome("", key, "reused", 0.0)], before, False))
+        return _told(run, Decided([_unchanged(key, "decided before")], before, False))
     run.reporter.begin("")
     outcomes: list[Outcome] = []
     comparison = None
@@ -86,8 +87,12 @@ def challenge(run: StageRun) -> Decided:
     else:
         today = replace(today, reason=reason)
     record(run.warehouse, today)
-    outcomes.append(Outcome("", key, "built", perf_counter() - started))
+    outcomes.append(Outcome("", key, "built", perf_counter() - started, "a policy not decided on"))
     return _told(run, Decided(outcomes, today, True, comparison))
+
+
+def _unchanged(key: str, reason: str) -> Outcome:
+    return Outcome("", key, "reused", 0.0, reason)
 
 
 def decision_before(events: list[ChampionEvent], today: ChampionEvent) -> ChampionEvent | None:
@@ -173,29 +178,30 @@ def _same_base(run: StageRun, today: ChampionEvent, champion: ChampionEvent) -> 
 
 def _compare(
     run: StageRun, today: ChampionEvent, champion: ChampionEvent | None
-) -> tuple[list[Outcome], ChampionEvent, pa.Table | None]:
+) -> tuple[list[Outcome], ChampionEvent, pa.Table]:
     """The decision by figures: what was made for it, the event, and all that was compared."""
     from panacea_lib.evaluation.gate import decide
 
     gate, outcomes = run.problem.champion, []
     if champion is not None:
         # Its own evaluation may be the same answers under the same key: then they are here already.
-        answers = run.plan.answers_key(champion.policy_key)
+        answers = run.plan.answers_content(champion.policy_key)
         stored = run.store.fetch(champion.policy_key)
         made = run.make_rows(_ANSWERS, lambda: answers_of(run, "panacea", stored), answers)
         outcomes.append(made)
     measured = _measure(run, outcomes[0].key if outcomes else None)
-    difference = measured.differences[gate.metric] if champion else None
-    verdict = decide(gate.metric, difference, measured.level, gate.floors)
+    difference = measured.differences[gate.metric]
+    rival = "the champion" if champion else "the base model"
+    verdict = decide(gate.metric, difference, measured.level, gate.floors, rival)
     event = replace(
         today,
         action="promoted" if verdict.promoted else "refused",
         reason=verdict.reason,
         judge=measured.judge,
-        metric=gate.metric if difference else None,
-        difference=difference.value if difference else None,
-        low=difference.low if difference else None,
-        high=difference.high if difference else None,
+        metric=gate.metric,
+        difference=difference.value,
+        low=difference.low,
+        high=difference.high,
     )
     return outcomes, event, measured.table()
 
@@ -216,12 +222,13 @@ def _measure(run: StageRun, champion_answers: str | None) -> _Measured:
     bootstrap, seed = problem.evaluation.bootstrap, run.plan.seed
     level = levels(challenger, names, resamples(len(asked), bootstrap, seed))
     if champion_answers is None:
-        return _Measured(judge, level, {})
-    policies = [challenger, means(champion_answers, _CHAMPION)]
+        rival = means(run.made("generations", _BASE), _BASE)
+    else:
+        rival = means(champion_answers, _CHAMPION)
     drawn = reference_rewards(run, judge, asked)
     ruler = ruler_of(run, judge, asked, grid, drawn)
     how = (grid, names, problem.beta, ruler, judge, bootstrap, seed)
-    rows = evaluate_fronts(policies, *how).front_comparisons.to_pylist()
+    rows = evaluate_fronts([challenger, rival], *how).front_comparisons.to_pylist()
     differences = {
         row["metric"]: Figure(row["difference"], row["low"], row["high"])
         for row in rows

@@ -136,8 +136,8 @@ def report_is_published(
 def champion_is_kept(
     context: dg.AssetCheckExecutionContext, workspace: WorkspaceResource, settings: RunSettings
 ) -> dg.AssetCheckResult:
-    """There is a champion, and its adapter and base model are in the store; only a warning, as a
-    first policy may be below its floors."""
+    """There is a champion, and its adapter and base model are in the store; only a warning, as no
+    policy may have been better than the base model yet."""
     run = StageRun(context, "champion", workspace, settings)
     found = champion_in(champion_events(run.warehouse, run.problem.name))
     keys = {"policy": found.policy_key, "base model": found.base_key} if found else {}

@@ -8,13 +8,15 @@ import pyarrow as pa
 from orchestration.columns import table_metadata
 from orchestration.curves import curves_table, last_values
 from orchestration.defs.dataset.assets import base_model, prompts, responses
+from orchestration.defs.policies.launch import train_beside
 from orchestration.defs.preferences.assets import pairs, preference_labels
 from orchestration.defs.rewards.assets import response_rewards
 from orchestration.inputs import demonstration_table, reward_source, training_table
-from orchestration.partitions import OWNERS, PROBLEMS
+from orchestration.partitions import OWNERS, PROBLEMS, WEEKLY
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.shown import picture, small_table
 from orchestration.stage import Made, Outcome, StageRun
+from orchestration.training_job import TrainingJob, train_here, write_pairs
 from panacea_lib.plan_content import STAGE_VERSIONS, needs_rewards
 
 _UPSTREAM = [prompts, base_model, responses, pairs, preference_labels, response_rewards]
@@ -29,6 +31,7 @@ _COST = ("steps", "seconds", "tokens", "trained_parameters", "stored_parameters"
     deps=_UPSTREAM,
     metadata=table_metadata("policies"),
     code_version=str(STAGE_VERSIONS["panacea_policy"]),
+    freshness_policy=WEEKLY,
 )
 def panacea_policy(
     context: dg.AssetExecutionContext, workspace: WorkspaceResource, settings: RunSettings
@@ -70,22 +73,23 @@ def _train_all(run: StageRun) -> list[Outcome]:
 
 
 def _train_one(run: StageRun, method: str, folder: Path, checkpoints: Path) -> Made:
-    from panacea_lib.training import train_policy
-
     rewarded = needs_rewards(run.problem, method)
     shown = run.problem.demonstrated and run.problem.training_of(method).method == "sft"
-    result = train_policy(
-        run.problem,
-        method,
-        run.artifact("base_model"),
-        demonstration_table(run) if shown else training_table(run, with_rewards=rewarded),
-        folder,
-        checkpoints,
-        run.plan.seed,
-        run.plan.max_steps,
-        run.reporter.listener(method),
-        reward_source(run) if rewarded else None,
+    table = demonstration_table(run) if shown else training_table(run, with_rewards=rewarded)
+    job = TrainingJob(
+        problem=run.problem,
+        method=method,
+        base_folder=run.artifact("base_model"),
+        pairs=write_pairs(table, checkpoints),
+        checkpoints=checkpoints,
+        seed=run.plan.seed,
+        max_steps=run.plan.max_steps,
+        rewards=reward_source(run) if rewarded else None,
     )
+    if run.problem.launch.training == "subprocess":
+        result = train_beside(run, job, folder)
+    else:
+        result = train_here(job, folder, run.reporter.listener(method))
     cost = {name: [result.details[name]] for name in _COST}
     return Made(
         {

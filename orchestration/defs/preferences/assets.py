@@ -7,11 +7,10 @@ from orchestration.defs.dataset.assets import REFERENCE, base_model, prompts, re
 from orchestration.defs.dataset.generated import GENERATED
 from orchestration.defs.preferences.labels import annotate, world_gold_scale
 from orchestration.defs.preferences.shown import annotations_metadata, labels_metadata
-from orchestration.inputs import prompt_records, response_records
+from orchestration.inputs import prompt_records, read_data, response_records
 from orchestration.partitions import OWNERS, PROBLEMS
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.stage import Made, StageRun
-from panacea_lib.data import load_preference_data
 from panacea_lib.labelling.agreement import AgreementRecord, agreement
 from panacea_lib.labelling.pairs import random_pairs
 from panacea_lib.labelling.resolve import resolve_labels
@@ -38,20 +37,23 @@ def pairs(
 
     def build() -> Made:
         data, generated = run.problem.data, run.problem.pairs
+        in_world = isinstance(data, WorldData)
+        records, details = list[PairRecord](), {}
         if generated is not None:
             records = _random_pairs(run, GENERATED, generated.count)
-        elif isinstance(data, WorldData):
+        elif in_world:
             records = _random_pairs(run, REFERENCE, data.pairs)
-        else:
-            records = load_preference_data(run.problem, run.problem_file).pairs
-        return Made({"pairs": to_table(records, PairRecord)})
+        if in_world or generated is None:
+            found = read_data(run)
+            records += found.pairs
+            details = {"of files": found.counts} if in_world and data.files else {}
+        return Made({"pairs": to_table(records, PairRecord)}, details)
 
     outcome = run.make_rows("", build)
     sides = run.rows("pairs", "pairs")["split"].value_counts().to_pylist()
-    return run.result(
-        [outcome],
-        {"splits": dg.MetadataValue.json({side["values"]: side["counts"] for side in sides})},
-    )
+    shown = {name: dg.MetadataValue.json(told) for name, told in run.details("pairs").items()}
+    splits = dg.MetadataValue.json({side["values"]: side["counts"] for side in sides})
+    return run.result([outcome], {"splits": splits, **shown})
 
 
 @dg.asset(

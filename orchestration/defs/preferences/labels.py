@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from orchestration.defs.dataset.assets import REFERENCE
-from orchestration.inputs import pair_records, pair_texts, prompt_records, response_records
+from orchestration.inputs import (
+    pair_records,
+    pair_texts,
+    prompt_records,
+    read_data,
+    response_records,
+)
 from orchestration.judging import judge_job, write_pairs_for
 from orchestration.stage import Made, StageRun
 from orchestration.upstream import Upstream
-from panacea_lib.data import load_preference_data
 from panacea_lib.labelling.people import answers_folder, people_annotations
 from panacea_lib.problem_data import WorldData
 from panacea_lib.problem_files import expand_hub_id
@@ -62,22 +67,24 @@ def world_gold_scale(run: Upstream, dimensions: list[str]) -> "RewardScale":
 
 
 def _labels_of_the_data(run: Upstream, dimension: str) -> pa.Table:
+    """What columns of files say; in the embedded world first its annotators, of its own pairs."""
+    found = read_data(run)
+    records = [record for record in found.annotations if record.dimension == dimension]
     data = run.problem.data
     if isinstance(data, WorldData):
         from panacea_lib.world.annotators import annotate as annotate_world
 
-        records = annotate_world(
+        of_files = {pair.pair_id for pair in found.pairs}
+        own = annotate_world(
             prompt_records(run),
             response_records(run),
-            pair_records(run),
+            [pair for pair in pair_records(run) if pair.pair_id not in of_files],
             [dimension],
             world_gold_scale(run, [dimension]),
             data.annotators,
             run.plan.seed,
         )
-    else:
-        found = load_preference_data(run.problem, run.problem_file).annotations
-        records = [record for record in found if record.dimension == dimension]
+        records = own + records
     return to_table(records, AnnotationRecord)
 
 

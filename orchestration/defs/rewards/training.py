@@ -98,11 +98,14 @@ def _base(run: StageRun, folder: Path) -> Path:
     config = run.problem.rewards.model
     if config is None:
         return run.artifact("base_model")
-    from panacea_lib.models.base import point_to
+    from panacea_lib.models.base import point_to, refused_unless_loaded
+    from panacea_lib.rewards.train import load_classifier
 
     place = expand_hub_id(config.model, run.problem_file)
     (folder / REWARD_BASE).mkdir()
     point_to(config.model_copy(update={"model": place}), folder / REWARD_BASE)
+    with refused_unless_loaded(f"rewards.model.model {config.model!r}", "a language model"):
+        load_classifier(folder / REWARD_BASE, config.quantization)
     return folder / REWARD_BASE
 
 
