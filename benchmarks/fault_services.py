@@ -7,7 +7,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.error
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ RUN_KEYS = "select run_id, value from run_tags where key = 'dagster/run_key' ord
 OURS = ("code", "webserver", "daemon")
 DEAD = 5.0  # seconds without PostgreSQL
 PATIENCE = 900.0
+STORES = 3  # runs, events, schedules
 
 
 def postgres_killed(ready: Ready, rng: random.Random) -> Tried:
@@ -138,10 +140,21 @@ def _launch(stack: Stack) -> str:
         "executionMetadata": {"tags": [{"key": "dagster/partition", "value": PROBLEM}]},
         "mode": "default",
     }
-    found = stack.ask(LAUNCH, run=run)["launchRun"]
+    found = _answered(lambda: stack.ask(LAUNCH, run=run)["launchRun"])
     if found["__typename"] != "LaunchRunSuccess":
         raise RuntimeError(f"the run was not launched: {found}")
     return found["run"]["runId"]
+
+
+def _answered(ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Ask again where the server fails: Dagster keeps a connection to PostgreSQL for each of its
+    stores and finds a dead one out by using it, so each may fail one request."""
+    for _ in range(STORES):
+        try:
+            return ask()
+        except urllib.error.HTTPError:
+            time.sleep(1)
+    return ask()
 
 
 def _kill_postgres(stack: Stack) -> None:

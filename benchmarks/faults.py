@@ -28,6 +28,7 @@ from benchmarks import fault_cases as cases
 from benchmarks.fault_services import postgres_killed, schedule_twice
 from benchmarks.fault_world import PROBLEM, PROBLEMS
 from benchmarks.faults_page import write_page
+from panacea_lib.warehouse.database import DEFINITIONS
 from panacea_lib.workspace import PROJECT_ROOT
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "faults.jsonl"
@@ -70,7 +71,9 @@ def run_missing(faults: Sequence[str], tries: int | None, work: Path) -> None:
     wanted = [(name, n) for name in faults for n in range(tries or FAULTS[name][1])]
     left = [one for one in wanted if one not in done]
     print(f"{len(left)} tries to make, {len(done)} there", flush=True)
-    ready = cases.prepare(work / setting()) if left else None
+    # What is compared with must have the tables and views of today's code.
+    folder = work / f"{setting()}-{DEFINITIONS[:8]}"
+    ready = cases.prepare(folder) if left else None
     for name, number in left:
         assert ready
         started = time.monotonic()
@@ -83,13 +86,13 @@ def run_missing(faults: Sequence[str], tries: int | None, work: Path) -> None:
             "setting": setting(),
         }
         with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_portable(row, work)) + "\n")
+            file.write(json.dumps(_portable(row, folder)) + "\n")
         print(f"{name} {number}: {'; '.join(tried.wrong) or 'well'} ({tried.what})", flush=True)
 
 
-def _portable(row: dict[str, Any], work: Path) -> dict[str, Any]:
+def _portable(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Without this machine's paths."""
-    text = json.dumps(row).replace(str(work / setting()), "…").replace(str(PROJECT_ROOT), "…")
+    text = json.dumps(row).replace(str(folder), "…").replace(str(PROJECT_ROOT), "…")
     return json.loads(text)
 
 

@@ -9,7 +9,8 @@ _SIGNS = (
     "No space left on device",  # Python, safetensors, pyarrow and DuckDB quote the system
     "Disk quota exceeded",
     "database or disk is full",  # SQLite, which holds Dagster's runs
-    "basic_ios::clear: iostream error",  # torch.save, which does not say why a write failed
+    "basic_ios::clear: iostream error",  # torch.save, which does not say why a write failed,
+    "unexpected pos",  # and then says this: all that comes from a training in another process
 )
 _SQLITE = "disk I/O error"  # may have other causes: believed only where the disk is full
 _FULL = 2**20  # bytes left

@@ -157,6 +157,19 @@ def test_a_training_that_died_goes_on_and_ends_the_same(tmp_path):
     assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_what_was_trained_to_its_end_and_then_lost_ends_the_same(tmp_path):
+    """A disk may be full when all steps are done, and their last checkpoint is there; 10 steps end
+    within an epoch, where transformers would take an eleventh."""
+    config = CONFIG.model_copy(update={"steps": 10, "checkpoint_every": 5})
+    given = (config, small_base(), "none", MODEL.max_length, labelled())
+    first = train_reward_model(*given, tmp_path / "lost", tmp_path / "work", 0)
+    again = Steps()
+    assert train_reward_model(*given, tmp_path / "kept", tmp_path / "work", 0, again) == first
+    assert again.seen == [6, 7, 8, 9, 10]
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "lost" / name).read_bytes() == (tmp_path / "kept" / name).read_bytes()
+
+
 class Steps:
     """A listener that remembers the steps, and may end the training at one."""
 

@@ -263,18 +263,6 @@ def test_a_file_cut_short_beside_a_whole_state_file_does_not_count(
     assert last_complete_checkpoint(torn) == str(torn / "checkpoint-2")
 
 
-def test_what_was_trained_to_its_end_and_then_lost_ends_the_same(pairs, tmp_path):
-    """A disk may be full when all steps are done: the checkpoint of the last one is there."""
-    config = small_config(pairs, "reward_distillation", checkpoint_every=2)
-    first = train(config, tmp_path)
-    expected = weights(tmp_path)
-    shutil.rmtree(tmp_path / "adapter")
-    again = train(config, tmp_path)
-    assert again.curves == first.curves and again.details["steps"] == first.details["steps"]
-    assert again.details["tokens"] == first.details["tokens"]
-    assert all(torch.equal(tensor, weights(tmp_path)[name]) for name, tensor in expected.items())
-
-
 # ---- more than one process
 
 
