@@ -1,10 +1,10 @@
-"""A round without anybody: materialised twice, new data dropped in, taken, recomputed, judged.
+"""Rounds without anybody: materialised twice, new data dropped in, taken, recomputed, judged.
 
     .venv/bin/python -m benchmarks.unattended demo-small --out benchmarks/unattended.md
 
-In a fresh workspace, on one Dagster instance: the sensor `new_data` is evaluated as the daemon does
-it, and what it asks for is run by the job `chain`. What happened is read from the materialisations'
-metadata and from `champion_history`.
+In a fresh workspace, on one Dagster instance: the sensor `new_data` and the problem's schedule are
+evaluated as the daemon does it, and what the schedule asks for is run by the job `chain`. What happened
+is read from the materialisations' metadata and from `champion_history`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import platform
 import sys
 import tempfile
 import time
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dagster import RunRequest
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "dagster", "duckdb")
-Made = dict[str, tuple[str, float]]  # stage → what was done, seconds
+Made = dict[str, tuple[str, float, dict[str, str]]]  # stage → what was done, seconds, why
 HISTORY = """
 select action, left(policy_key, 8) as policy, left(incumbent_key, 8) as champion, metric,
     difference, low, high, reason
@@ -74,25 +74,42 @@ def go_round(problem: str, pairs: int) -> str:
         counts.append(current_rows(warehouse, problem))
     drop(workspace, problem, pairs)
     time.sleep(SETTLED + 1)
-    ticks = [tick(None)]
-    requests = ticks[0][1]
+    taken, requests, cursor = tick(None)
     if [request.partition_key for request in requests] != [problem]:
-        sys.exit(f"the sensor asked for {requests}: {ticks[0][0]}")
-    runs.append(materialize(problem))
-    counts.append(current_rows(warehouse, problem))
-    ticks.append(tick(ticks[0][2]))
+        sys.exit(f"the sensor asked for {requests}: {taken}")
+    for week in (1, 2):
+        runs.append(materialize(problem, scheduled(problem, week)))
+        counts.append(current_rows(warehouse, problem))
     history = warehouse.read(HISTORY, [problem]).to_pylist()
-    return page(problem, runs, counts, [lines for lines, _, _ in ticks], history)
+    return page(problem, runs, counts, [taken, tick(cursor)[0]], history)
 
 
-def materialize(problem: str) -> tuple[Made, float]:
-    """Run the job `chain` for the problem; what was made, and wall seconds."""
+def scheduled(problem: str, week: int) -> dict[str, Any]:
+    """What the problem's schedule asks for at a Monday's tick: the settings of its run."""
+    import dagster as dg
+
+    from orchestration.definitions import CHAIN
+    from orchestration.schedules import retrain_schedules, schedule_name
+
+    schedules = {schedule.name: schedule for schedule in retrain_schedules(CHAIN.name)}
+    context = dg.build_schedule_context(
+        instance=dg.DagsterInstance.get(),
+        scheduled_execution_time=datetime.now(UTC) + timedelta(weeks=week),
+    )
+    request = schedules[schedule_name(problem)](context)
+    if not isinstance(request, dg.RunRequest) or request.partition_key != problem:
+        sys.exit(f"the schedule asked for {request}")
+    return request.run_config["resources"]["settings"]["config"]
+
+
+def materialize(problem: str, settings: dict[str, Any] | None = None) -> tuple[Made, float]:
+    """Run the job `chain` for the problem; what was made and why, and wall seconds."""
     from dagster import DagsterInstance
 
     from orchestration.chain import resolve_selection, run_chain
 
     started = time.perf_counter()
-    finished = run_chain(problem, resolve_selection(None), {})
+    finished = run_chain(problem, resolve_selection(None), settings or {})
     seconds = time.perf_counter() - started
     if not finished.success:
         sys.exit(f"the run failed: {finished.failures} {finished.failed_checks}")
@@ -101,11 +118,9 @@ def materialize(problem: str) -> tuple[Made, float]:
         event = record.dagster_event
         if event is not None and event.is_step_materialization:
             told = event.step_materialization_data.materialization
-            metadata = {name: told.metadata[name].value for name in ("action", "seconds")}
-            made[told.asset_key.to_user_string()] = (
-                str(metadata["action"]),
-                float(str(metadata["seconds"])),
-            )
+            action, seconds, why = (told.metadata[n].value for n in ("action", "seconds", "why"))
+            assert isinstance(why, dict)
+            made[told.asset_key.to_user_string()] = (str(action), float(str(seconds)), why)
     return made, seconds
 
 
@@ -189,20 +204,27 @@ def page(
     history: list[dict[str, Any]],
 ) -> str:
     """The whole Markdown page."""
-    header = ["asset", "first", "again", "with new data"]
+    header = ["asset", "first", "again", "scheduled, with new data", "scheduled again"]
     rows = [[stage, *(_done(made.get(stage)) for made, _ in runs)] for stage in STAGE_VERSIONS]
+    reasons = [
+        [stage, part, told]
+        for stage in STAGE_VERSIONS
+        for part, told in runs[2][0].get(stage, ("", 0.0, {}))[2].items()
+    ]
     rows.append(["**wall, s**", *(f"**{seconds:.0f}**" for _, seconds in runs)])
     kept = [[table, *(count[table] for count in counts)] for table in counts[0]]
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     said = ["\n".join(f"- {line}" for line in lines) for lines in ticks]
-    return f"""# A round without anybody, on `{problem}`
+    return f"""# Rounds without anybody, on `{problem}`
 
 `COMMAND`, {date.today()}. {len(os.sched_getaffinity(0))} cores, Python \
 {platform.python_version()}, {libraries}.
 
 On a fresh workspace the job `chain` ran twice. Then three files were dropped into the inbox: good
 pairs, the same under another name, and one with a row about no prompt of the problem. The sensor
-`new_data` was evaluated once they had settled, and the run that it asked for was run.
+`new_data` was evaluated once they had settled and took them. It asks for a run itself; here the
+problem's schedule came first: its tick was evaluated, the run that it asked for was run, and a week
+later once more.
 
 ## What was made, and what was reused
 
@@ -210,6 +232,9 @@ Seconds are those of making products; the wall time has also checks, pictures an
 jobs may have run beside: they say what was made, not how fast it can be.
 
 {_table(header, rows)}
+Why, as the scheduled run with new data said it (metadata `why`):
+
+{_table(["asset", "part", "why"], reasons)}
 Rows of what is current:
 
 {_table(["table", *header[1:]], kept)}
@@ -217,22 +242,22 @@ Rows of what is current:
 
 {said[0]}
 
-After that run:
+After the scheduled runs:
 
 {said[1]}
 
 ## What the champion's gate decided
 
-`champion_history`, oldest first. The first run had no champion to beat; where nothing changed,
-nothing was decided.
+`champion_history`, oldest first. The first run's policy had the base model to beat; where nothing
+changed, nothing was decided.
 
 {_table(list(history[0]), [list(row.values()) for row in history])}"""
 
 
-def _done(what: tuple[str, float] | None) -> str:
+def _done(what: tuple[str, float, dict[str, str]] | None) -> str:
     if what is None:
         return "–"
-    action, seconds = what
+    action, seconds, _ = what
     return action if not seconds else f"{action}, {seconds:.1f} s"
 
 
