@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.unattended demo-small --out benchmarks/unattended.md
 
 In a fresh workspace, on one Dagster instance: the sensor `new_data` and the problem's schedule are
-evaluated as the daemon does it, and what the schedule asks for is run by the job `chain`. What happened
-is read from the materialisations' metadata and from `champion_history`.
+evaluated as the daemon does it, and what the schedule asks for is run by the job `chain`. What
+happened is read from the materialisations' metadata and from `champion_history`.
 """
 
 import argparse
@@ -118,9 +118,13 @@ def materialize(problem: str, settings: dict[str, Any] | None = None) -> tuple[M
         event = record.dagster_event
         if event is not None and event.is_step_materialization:
             told = event.step_materialization_data.materialization
-            action, seconds, why = (told.metadata[n].value for n in ("action", "seconds", "why"))
+            action, took, why = (told.metadata[n].value for n in ("action", "seconds", "why"))
             assert isinstance(why, dict)
-            made[told.asset_key.to_user_string()] = (str(action), float(str(seconds)), why)
+            made[told.asset_key.to_user_string()] = (
+                str(action),
+                float(str(took)),
+                {part: str(told) for part, told in why.items()},
+            )
     return made, seconds
 
 
