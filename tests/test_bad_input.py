@@ -395,12 +395,7 @@ PROBLEMS: dict[str, tuple[dict[str, Any] | bytes, list[str]]] = {
     ),
     "unknown key of another kind": (
         problem(data={**WORLD, "path": "x"}, dimensions=[{"name": "helpfulness"}] * 2),
-        [
-            "line",
-            "data.path",
-            "unknown key",
-            "kind, license, prompts, pairs, annotators, files, split",
-        ],
+        ["line", "data.path", "unknown key", "kind, license, prompts, pairs, annotators, files"],
     ),
     "missing key": (problem(dimensions=None), ["dimensions", "is missing; add it"]),
     "missing nested key": (
