@@ -7,11 +7,13 @@ people and judges answered is never touched: it cannot be made again.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.champions import champion_events, reigning
+from panacea_lib.lease import LeaseHeldError, hold, lease_of
 from panacea_lib.problem_files import find_problems, load_problem
 from panacea_lib.warehouse import Warehouse
 from panacea_lib.workspace import Workspace
@@ -119,7 +121,9 @@ def prune(workspace: Workspace, found: Prunable) -> None:
     for product in found.products:
         store.delete(product.key)
     for key in found.unfinished:
-        store.discard_work(key)
+        # Whoever went on with it meanwhile holds its lease, and keeps it.
+        with suppress(LeaseHeldError), hold(lease_of(store.working_dir(key)), "panacea prune", 0):
+            store.discard_work(key)
     store.sweep()
     if found.products:
         keys = [product.key for product in found.products]

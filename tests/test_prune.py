@@ -19,6 +19,7 @@ from orchestration.resources import WorkspaceResource
 from orchestration.upkeep import prune_job
 from panacea_lib.artifact_store import ArtifactStore
 from panacea_lib.champions import record
+from panacea_lib.lease import hold, lease_of
 from panacea_lib.prune import Retention, find_prunable, prune
 from panacea_lib.warehouse import Product, Warehouse
 from panacea_lib.warehouse import database as files
@@ -178,6 +179,18 @@ def test_unfinished_work_goes_when_it_is_old_and_strange_artifacts_stay(lab):
     prune(lab.workspace, found)
     assert list(lab.store.unfinished()) == [fresh]
     assert lab.store.stored_keys() == [strange]
+
+
+def test_work_that_somebody_has_taken_up_again_stays(lab):
+    key = "1" * 32
+    os.utime(lab.store.working_dir(key), (0, 0))
+    found = find_prunable(lab.workspace, Retention(30), datetime.now(UTC))
+    assert found.unfinished == [key]
+    with hold(lease_of(lab.store.working_dir(key)), "a training", 0):
+        prune(lab.workspace, found)
+        assert list(lab.store.unfinished()) == [key]
+    prune(lab.workspace, found)
+    assert not lab.store.unfinished()
 
 
 def test_looking_changes_nothing(lab, tmp_path):
