@@ -77,9 +77,9 @@ def _another_died(error: Exception) -> bool:
     """Whether this process fails only because another of the same training is gone."""
     import torch
 
-    return isinstance(error, torch.distributed.DistError) or "onnection closed by peer" in str(
-        error
-    )
+    lost = isinstance(error, torch.distributed.DistError)
+    # gloo raises a plain RuntimeError, which begins with the place in its own source.
+    return lost or "gloo/transport" in str(error)
 
 
 if __name__ == "__main__":

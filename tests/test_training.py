@@ -270,9 +270,9 @@ def test_a_file_cut_short_beside_a_whole_state_file_does_not_count(
 def test_two_processes_of_4_rows_train_what_one_of_8_does(pairs, tmp_path):
     """λ goes with the row, whichever process has it; and once more, byte for byte."""
     method = "reward_distillation"
-    train(small_config(pairs, method), tmp_path / "one")
-    config = small_config(pairs, method, batch_size=4).model_dump_json()
-    (tmp_path / "config.json").write_text(config)
+    config = small_config(pairs, method)
+    train(config, tmp_path / "one")
+    (tmp_path / "config.json").write_text(config.model_dump_json())
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += ["--nproc-per-node", "2", *command(tmp_path / "config.json", tmp_path / "two")[1:]]
     first = subprocess.run(launch, capture_output=True, text=True, timeout=200)
