@@ -34,6 +34,7 @@ workspace of its own. After the fault **one** more `panacea materialize` runs, a
   undisturbed runs: run ids and times (`run_id`, `created_at`, `materialized_at`, `since`,
   `decided_at`, `decided_by`, `seconds`), the report's page, which shows them, the seals, PEFT's
   README and the base model's folder in an adapter's configuration, and the order of a set in it;
+  and why a product was made, which tells of the fault;
 - *whole*: every product has as many rows as it was saved with, and no row belongs to none;
 - *kept*: what the disturbed run had completed was reused: same time of making, same artifact.
 
