@@ -115,8 +115,8 @@ def _stack(retrain: dict[str, Any] | None = None) -> Iterator[Stack]:
 
 
 def _begin(stack: Stack, retrain: dict[str, Any] | None) -> None:
-    stack.prepare()
     stack._image["OMP_NUM_THREADS"] = "1"  # as in the undisturbed run: sums of floats depend on it
+    stack.prepare()
     problem = yaml.safe_load((PROBLEMS / f"{PROBLEM}.yaml").read_text("utf-8"))
     problem |= {"retrain": retrain} if retrain else {}
     (stack.home / "var" / "problems" / f"{PROBLEM}.yaml").write_text(yaml.safe_dump(problem))
