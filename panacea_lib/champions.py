@@ -28,6 +28,13 @@ select arg_max(policy_key, decided_at) filter (action <> 'refused'), max(decided
 from facts.champion_events where problem = ?
 """
 _DECISION = ("decision_key", "metric", "judge", "difference", "low", "high", "decided_at")
+# Two runs at once decide the same: null where no run has since.
+_DECIDED = """
+select max(decided_at) from facts.champion_events
+where problem = $problem and decision_key = $decision_key
+    and incumbent_key is not distinct from $incumbent_key
+    and decided_at > coalesce($known::timestamp, '-infinity')
+"""
 # The clock may be set back; the order of events may not.
 _INSERT = """
 insert into facts.champion_events by name
@@ -112,16 +119,22 @@ def was_rolled_back(events: Sequence[ChampionEvent], policy_key: str) -> Champio
     return None
 
 
-def record(warehouse: Warehouse, event: ChampionEvent) -> None:
+def record(warehouse: Warehouse, event: ChampionEvent, known: Sequence[ChampionEvent] = ()) -> None:
     """Add an event to the log; readers see it, and the champion it makes, with the next snapshot.
 
-    ChampionChangedError where the champion is no longer `incumbent_key`; then nothing is written.
+    `known`: the problem's events when a run decided. Where another run has decided the same since,
+    nothing is added. ChampionChangedError where the champion is no longer `incumbent_key`; then
+    nothing is written.
     """
     values = asdict(event)
     del values["decided_at"]
     columns = ", ".join(f"${name} as {name}" for name in values)
     now = datetime.now(UTC).replace(tzinfo=None)  # the tables hold UTC without saying so
+    seen = {"known": known[-1].decided_at if known else None}
+    seen |= {name: values[name] for name in ("problem", "decision_key", "incumbent_key")}
     with warehouse.writer(f"champion of {event.problem}") as connection:
+        if connection.execute(_DECIDED, seen).fetchone() != (None,):
+            return
         found = connection.execute(_CHAMPION, [event.problem]).fetchone()
         champion, last = found or (None, None)
         if champion != event.incumbent_key:

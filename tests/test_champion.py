@@ -210,6 +210,22 @@ def test_a_rollback_goes_to_the_champion_before_and_again_to_the_one_before_that
     assert champion(warehouse) == "first"
 
 
+def test_two_runs_at_once_decide_the_same_once(warehouse):
+    events = champion_events(warehouse, "demo")
+    refused = candidate("third", action="refused", incumbent_key="second", decision_key="d" * 32)
+    for _ in range(2):
+        record(warehouse, refused, events)
+    assert len(champion_events(warehouse, "demo")) == len(events) + 1
+    record(warehouse, refused, champion_events(warehouse, "demo"))
+    events = champion_events(warehouse, "demo")
+    assert events[-2].decision_key == events[-1].decision_key, "it was decided anew"
+    promoted = candidate("fourth", incumbent_key="second", decision_key="e" * 32)
+    for _ in range(2):
+        record(warehouse, promoted, events)
+    assert len(champion_events(warehouse, "demo")) == len(events) + 1
+    assert champion(warehouse) == "fourth"
+
+
 def test_by_hand_a_refused_policy_is_promoted_and_nothing_is_said_to_be_compared(warehouse):
     events = champion_events(warehouse, "demo")
     weak = next(event for event in events if event.policy_key == "weak")

@@ -86,7 +86,7 @@ def challenge(run: StageRun) -> Decided:
         outcomes, today, comparison = _compare(run, today, champion)
     else:
         today = replace(today, reason=reason)
-    record(run.warehouse, today)
+    record(run.warehouse, today, events)
     outcomes.append(Outcome("", key, "built", perf_counter() - started, "a policy not decided on"))
     return _told(run, Decided(outcomes, today, True, comparison))
 
