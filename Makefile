@@ -6,13 +6,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-small test check dev clean
+.PHONY: help install demo demo-small test test-all check dev clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'PYTHON=python3.12 names the interpreter that install uses (3.11 or newer).'
-	@echo 'ARGS="..." is handed on to demo, demo-small, test and dev.'
+	@echo 'ARGS="..." is handed on to demo, demo-small, test, test-all and dev.'
 
 install: $(STAMP) ## Build .venv from constraints.txt (pip's own settings and PIP_* variables hold)
 
@@ -36,8 +36,13 @@ demo-small: install ## The same in its smallest setting
 
 # Two processes of one thread each: the tests' models are too small to gain from more threads. Test
 # names hold sets, which both must spell alike.
-test: install ## Run every test, in two processes
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+PYTEST := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test: install ## Run the tests, but for those that take more than ten seconds each
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: install ## Run every test, as continuous integration does
+	$(PYTEST) $(ARGS)
 
 check: install ## Lint, formatting and types
 	$(BIN)/ruff check

@@ -74,6 +74,6 @@ def _tries(rows: list[Row]) -> str:
     lines = ["| fault | try | what | what the disturbed run said |", "|---|---:|---|---|"]
     order = list(WHAT)
     for row in sorted(rows, key=lambda row: (order.index(row["fault"]), row["try"])):
-        told = row["told"].replace("|", "/")
+        told = row["told"].replace("|", "/").replace("…/home/", "…/")  # each try's workspace
         lines.append(f"| {row['fault']} | {row['try']} | {row['what']} | {told} |")
     return "\n".join(lines)

@@ -88,7 +88,7 @@ class StageRun(Upstream):
         content = content or self.plan.content(self.stage, part)
         key = key_of(content)
         if self.warehouse.is_complete(key) and not self._force:
-            return self._reuse(part, key)
+            return self._reuse(part, content)
         started = self._begin(part)
         made = build()
         seconds = perf_counter() - started
@@ -106,7 +106,7 @@ class StageRun(Upstream):
         key = key_of(content)
         has_rows = self.warehouse.is_complete(key)
         if self.store.is_complete(key) and not self._force:
-            return self._reuse(part, key) if has_rows else self._restore(part, content)
+            return self._reuse(part, content) if has_rows else self._restore(part, content)
         started = self._begin(part)
         checkpoints = self.store.working_dir(key)
         if self._force:
@@ -143,9 +143,11 @@ class StageRun(Upstream):
         self.reporter.begin(part)
         return perf_counter()
 
-    def _reuse(self, part: str, key: str) -> Outcome:
+    def _reuse(self, part: str, content: dict[str, Any]) -> Outcome:
+        key = key_of(content)
         self._found.add(key)
         self.warehouse.mark_current(self.problem.name, self.stage, part, key)
+        self.warehouse.remember_origin(key, content)
         reason = f"{key[:8]} is here already"
         self.reporter.end(part, f"reused  ({reason})")
         return Outcome(part, key, "reused", 0.0, reason)

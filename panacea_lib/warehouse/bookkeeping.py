@@ -1,7 +1,7 @@
 """The tables that say what there is: products, what they follow from, and what problems show."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -64,9 +64,14 @@ def upsert_product(
             json.dumps(product.details, sort_keys=True, allow_nan=False),
         ],
     )
+    save_origin(connection, product.key, product.content, product.reason)
+
+
+def save_origin(connection: Connection, key: str, content: Mapping[str, Any], reason: str) -> None:
+    """Save what a product follows from, and why it was made."""
     connection.execute(
         "insert or replace into facts.origins values (?, ?, ?)",
-        [product.key, json.dumps(product.content, sort_keys=True), product.reason],
+        [key, json.dumps(content, sort_keys=True), reason],
     )
 
 

@@ -19,6 +19,7 @@ from panacea_lib.warehouse.bookkeeping import (
     count_rows,
     delete_rows,
     now,
+    save_origin,
     upsert_product,
 )
 
@@ -111,6 +112,13 @@ class Warehouse:
                 raise MissingUpstreamError(f"the warehouse holds no product {key} of stage {stage}")
             adopt(connection, problem, stage, part, key, now())
         return True
+
+    def remember_origin(self, key: str, content: Mapping[str, Any]) -> None:
+        """Note what a product follows from where that was lost, or an earlier version made it."""
+        if self.read("select 1 from facts.origins where key = ?", [key]).num_rows:
+            return
+        with self.writer(f"the origin of {key}") as connection:
+            save_origin(connection, key, content, "made before its reason was kept")
 
     def retire_parts(self, problem: str, stage: str, keep: Collection[str]) -> bool:
         """Stop showing the stage's parts that are not in `keep`; says whether anything changed.
