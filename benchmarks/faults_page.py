@@ -75,5 +75,6 @@ def _tries(rows: list[Row]) -> str:
     order = list(WHAT)
     for row in sorted(rows, key=lambda row: (order.index(row["fault"]), row["try"])):
         told = row["told"].replace("|", "/").replace("…/home/", "…/")  # each try's workspace
+        told = told.replace("`", "'")  # what a run said is no command for the page's reader
         lines.append(f"| {row['fault']} | {row['try']} | {row['what']} | {told} |")
     return "\n".join(lines)
