@@ -10,7 +10,7 @@ import sys
 import traceback
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -47,9 +47,6 @@ from panacea_lib.warehouse import (
     to_json,
 )
 from panacea_lib.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="One language model, every preference: align it, measure it, ask it.",

@@ -15,10 +15,14 @@ class StopWish:
         """Once True, it stays so."""
         return self._wanted.is_set()
 
+    def make(self) -> None:
+        """From within this process."""
+        self._wanted.set()
+
     def hear_signals(self) -> None:
         """From now on SIGTERM and SIGINT are wishes; to be called in the main thread."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._wanted.set())
+            signal.signal(number, lambda *_: self.make())
 
     def watch_lifeline(self, descriptor: int = 0) -> None:
         """Also when nobody holds the other end of this pipe (stdin) any more: whoever started this
@@ -28,4 +32,4 @@ class StopWish:
     def _watch(self, descriptor: int) -> None:
         while os.read(descriptor, 4096):
             pass
-        self._wanted.set()
+        self.make()

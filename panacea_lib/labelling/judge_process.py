@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from panacea_lib.labelling.judge_asking import Asking, Progress, as_line
 from panacea_lib.labelling.judge_cache import JudgeCache
 from panacea_lib.labelling.judge_client import StoppedError, read_key
 from panacea_lib.labelling.judge_job import JudgeError, JudgeJob
+from panacea_lib.stop_wish import StopWish
 
 STOPPED = 3
 """The exit status of a process that was stopped from outside."""
@@ -36,26 +36,20 @@ class Lifeline:
     """Whether the job that wants the answers is still there."""
 
     def __init__(self) -> None:
-        self._gone = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._gone.set())
+        self._wish = StopWish()
+        self._wish.watch_lifeline()
+        self._wish.hear_signals()
 
     def is_gone(self) -> bool:
         """Once True, it stays so."""
-        return self._gone.is_set()
+        return self._wish.is_wanted()
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send one line to the job; it may be gone."""
         try:
             os.write(1, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
-            self._gone.set()
-
-    def _watch(self) -> None:
-        while os.read(0, 4096):
-            pass
-        self._gone.set()
+            self._wish.make()
 
 
 def main() -> int:
