@@ -21,13 +21,12 @@ from orchestration.following import followed_settings
 from orchestration.progress import Context, Reporter
 from orchestration.resources import RunSettings, WorkspaceResource
 from orchestration.upstream import Upstream
-from panacea_lib.lease import hold, lease_of
+from panacea_lib.lease import HANDOVER, hold, lease_of
 from panacea_lib.plan import key_of
 from panacea_lib.reasons import why
 from panacea_lib.warehouse import Product
 
 Action = Literal["built", "reused", "restored"]
-_LEASE_TIMEOUT = 60.0  # seconds: a training whose run was killed needs some to end
 _RECORD = "product.json"  # beside a model: its rows, should the warehouse lose them
 _SHOWN = """
 select current.key, origins.content
@@ -121,7 +120,7 @@ class StageRun(Upstream):
         """Anew means anew: not from where an earlier run stopped. A retry of this run goes on."""
         emptied = checkpoints / f"emptied-{self.context.run.run_id}"
         if not emptied.exists():
-            with hold(lease_of(checkpoints), "a run that makes it anew", _LEASE_TIMEOUT):
+            with hold(lease_of(checkpoints), "a run that makes it anew", HANDOVER):
                 shutil.rmtree(checkpoints)
                 checkpoints.mkdir()
                 emptied.touch()

@@ -35,7 +35,6 @@ class TrainingJob(Strict):
     seed: int
     max_steps: int | None
     rewards: Annotated[RewardSource, Field(discriminator="kind")] | None
-    lease_timeout: float = 60.0
 
 
 def write_pairs(pairs: pa.Table, checkpoints: Path) -> Path:
@@ -67,7 +66,6 @@ def train_here(
         on_step,
         job.rewards,
         stop_wanted,
-        job.lease_timeout,
     )
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+HANDOVER = 60.0
+"""Seconds that one waits for a training whose run was killed to end, which takes it a few."""
+
 
 class LeaseHeldError(TimeoutError):
     """Somebody else held it for longer than one wanted to wait; `holder` says who."""

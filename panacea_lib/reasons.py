@@ -22,11 +22,22 @@ def why(content: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     paths = [
         path for path in {**old, **new} if _differ(new.get(path, _ABSENT), old.get(path, _ABSENT))
     ]
-    told = list(dict.fromkeys(_told(path, old, new) for path in paths))
+    told = list(dict.fromkeys(_told(_whole(path, old, new), old, new) for path in paths))
     if not told:
         return "nothing that it follows from changed"
     more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
     return "; ".join(told[:_SHOWN]) + more
+
+
+def _whole(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The outermost section around `path` that only one of the two has; `path` itself, if none."""
+    parts = path.split(".")
+    around = [".".join(parts[:n]) for n in range(1, len(parts))]
+    return next((s for s in around if not (_within(s, old) and _within(s, new))), path)
+
+
+def _within(section: str, flat: Mapping[str, Any]) -> bool:
+    return any(f"{path}.".startswith(f"{section}.") for path in flat)
 
 
 def _told(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -34,6 +45,8 @@ def _told(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     name = ".".join(p for p in path.split(".") if p != "is" and not p.isdigit()) or path
     name = {"version": "version of the stage's code"}.get(name, name.removeprefix("libraries."))
     hashed = any(_is_hash(value) for value in (a, b))
+    if a is b is _ABSENT:  # a section
+        return f"{name} is new" if _within(path, new) else f"{name} is gone"
     if a is _ABSENT:
         return f"{name} is new" if hashed else f"{name} is new: {_short(b)}"
     if b is _ABSENT:

@@ -41,10 +41,16 @@ CONTENT = {
             "training.steps: 400 → 500; training.method: reward_distillation → dpo",
         ),
         ({"beta": 0.5}, "beta is new: 0.5"),
+        ({"files": {"unlabelled": [KEYS[0], "csv"], "pairs": {"rows": 3}}}, "files is new"),
     ],
 )
 def test_what_changed_is_named(change, told):
     assert why(CONTENT | change, CONTENT) == told
+
+
+def test_a_section_that_went_is_named_once():
+    before = CONTENT | {"files": {"unlabelled": [KEYS[0], "csv"], "pairs": {"rows": 3}}}
+    assert why(CONTENT, before) == "files is gone"
 
 
 def test_a_tuple_is_the_list_that_it_was_stored_as():

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from panacea_lib.baseline_policies import PREFERENCES_FILE, PROMPT_LORA
-from panacea_lib.lease import LeaseHeldError, hold, lease_of
+from panacea_lib.lease import HANDOVER, LeaseHeldError, hold, lease_of
 from panacea_lib.problem import Problem
 from panacea_lib.problem_training import PER_PREFERENCE
 from panacea_lib.rewards.judge import RewardSource
@@ -49,7 +49,7 @@ def train_policy(
     on_step: StepListener | None = None,
     rewards: RewardSource | None = None,
     stop_wanted: Callable[[], bool] | None = None,
-    lease_timeout: float = 60.0,
+    lease_timeout: float = HANDOVER,
 ) -> TrainResult:
     """Train `method` on `pairs` and leave the finished adapters in `folder`.
 
