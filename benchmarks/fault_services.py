@@ -22,7 +22,7 @@ from panacea_lib.workspace import PROJECT_ROOT
 
 sys.path.insert(0, str(PROJECT_ROOT / "tests"))  # where the compose file's stand-in lies
 
-from test_deployment import (  # pyright: ignore[reportMissingImports]
+from deployment_stack import (  # pyright: ignore[reportMissingImports]
     LAUNCH,
     SERVICES,
     Stack,

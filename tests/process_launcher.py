@@ -1,4 +1,4 @@
-"""Stands in for Docker's engine in tests/test_deployment.py: a process for every run.
+"""Stands in for Docker's engine in tests/deployment_stack.py: a process for every run.
 
 It has the contract of Dagster's `DockerRunLauncher` that the daemon relies on: it starts the same
 command, with nothing in the environment but what the image and `env_vars` give, and it can tell

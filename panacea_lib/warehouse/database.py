@@ -20,8 +20,8 @@ from panacea_lib.disk import fsync
 from panacea_lib.lease import LeaseHeldError, hold
 
 VERSION = 1
-_FILES = ("schema.sql", "views.sql", "comments.sql")
-_SQL = [(Path(__file__).parent / name).read_text("utf-8") for name in _FILES]
+_FILES = ("schema", "views", "views_labels", "views_rewards", "views_evaluation", "comments")
+_SQL = [(Path(__file__).parent / f"{name}.sql").read_text("utf-8") for name in _FILES]
 _NAMES = {  # a view may be called like the table that it shows
     name if name.startswith("facts.") else f"main.{name}"
     for sql in _SQL

@@ -5,7 +5,7 @@ create schema if not exists facts;
 
 create table if not exists facts.schema_version (
     version integer not null,
-    definitions varchar not null    -- hash of schema.sql and views.sql; a new one is republished
+    definitions varchar not null    -- hash of all these files; a new one is republished
 );
 
 create table if not exists facts.products (
