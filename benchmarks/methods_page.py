@@ -28,10 +28,10 @@ over prompts. Where more: the mean over seeds, and the least and the greatest in
 All see 64 pairs a step for the same number of steps in all (soups, MOD and the LoRAs per λ share
 them out among their adapters; `oracle` has them for each of its five), at β = 0.35 and the learning
 rate that the search below found best (distillation's 0.015 is as good as 0.03, within its
-interval; plain LoRAs for one λ have half of theirs, 0.003, which is better for them here: the last
-table). RLOO samples 128 answers a step, as many rows as 64 pairs have. **Gold** labels are
-σ(Δr), and Δr for distillation; **noisy** labels are shares of three votes, and distillation and
-RLOO see reward models that were trained on them.
+interval; plain LoRAs for one λ have half of theirs, 0.003: better for them in every cell that was
+run at both but one, the last table). RLOO samples 128 answers a step, as many rows as 64 pairs
+have. **Gold** labels are σ(Δr), and Δr for distillation; **noisy** labels are shares of three
+votes, and distillation and RLOO see reward models that were trained on them.
 
 | row | |
 |---|---|
