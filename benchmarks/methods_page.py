@@ -52,7 +52,7 @@ WHY = """\
 - **DPO has no word on answers that no pair has.** A policy is pushed only along the pairs it
   sees, and what it gives to all other texts is free: at a high rate, or after many steps, some
   put several percent of their answers outside the grammar, where gold reward is lowest and the KL
-  divergence large. The value ratio then falls below 0. Plain LoRAs meet it first; the last table
+  divergence large. The value ratio may then fall below 0. Plain LoRAs meet it first; the last table
   shows the same cells at other rates. Reward distillation's `tail_penalty` is about just that,
   and RLOO samples its own answers, so it sees them. Two trainings of one cell on two machines may
   differ by a whole LoRA here: floats are rounded differently, and one leaves and the other does
@@ -141,14 +141,13 @@ def _by_cell(rows: Sequence[Row], shown: Callable[[list[Row]], str]) -> str:
 
 def _beaten(rows: Sequence[Row]) -> str:
     """How every other method fares against distillation in the same cells, where it is close."""
-    lines, compared = [], 0
+    lines = []
     ours = {_cell(row): row for row in rows if row["method"] == FIRST}
     theirs: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["method"] not in (FIRST, OWN_STEPS) and _cell(row) in ours:
             theirs.setdefault((row["method"], *_cell(row)[:-1]), []).append(row)
     for (method, m, steps, labels), found in theirs.items():
-        compared += 1
         value, low, high = difference(found, [ours[_cell(row)] for row in found])
         if high > 0:
             verdict = "better" if low > 0 else "no difference shown"
@@ -156,7 +155,7 @@ def _beaten(rows: Sequence[Row]) -> str:
             told = f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
             lines.append([f"`{method}`", where, told, verdict])
     better = sum(line[-1] == "better" for line in lines)
-    said = f"{better or 'None'} of {compared} comparisons: another method is better."
+    said = f"Another method is better in {better} of {len(theirs)} comparisons."
     if not lines:
         return said
     table = _table(["method", "cell", "less `distillation`", ""], lines)
@@ -221,8 +220,8 @@ def _other_rates(rows: Sequence[Row], cells: Sequence[Row], rates: Mapping[str, 
     own = {(row["method"], *_cell(row)): row for row in cells}
     lines = []
     for row in sorted(rows, key=lambda row: (row["method"], *_cell(row), row["rate"])):
-        m, steps, labels, seed = _cell(row)
-        beside = [own[place]] if (place := (row["method"], *_cell(row))) in own else []
+        m, steps, labels, seed = place = _cell(row)
+        beside = [own[key]] if (key := (row["method"], *place)) in own else []
         where = f"m = {m}, {steps:,} steps, {labels}, seed {seed}"
         told = [f"{row['rate']:g}", _shown([row]), _outside([row])]
         told += [f"{rates[row['method']]:g}", _shown(beside), _outside(beside)]
@@ -254,7 +253,7 @@ def write_page(rows: Sequence[Row], rates: Mapping[str, float], page: Path) -> N
     for labels in ("gold", "noisy"):
         if of := [row for row in cells if row["labels"] == labels]:
             parts += [f"## Value ratio, {labels} labels", _by_cell(of, _shown)]
-        parts += [f"Answers outside the grammar, {labels} labels:", _by_cell(of, _outside)]
+            parts += [f"Answers outside the grammar, {labels} labels:", _by_cell(of, _outside)]
     if cells:
         parts += ["## Is distillation beaten?", _beaten(cells)]
         parts += ["## Why the others miss", WHY.rstrip()]

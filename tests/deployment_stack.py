@@ -47,7 +47,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 COMPOSE = read_yaml(PROJECT_ROOT / "docker-compose.yml")
-
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (PROJECT_ROOT / "Dockerfile").read_text("utf-8")
 
