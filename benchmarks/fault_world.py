@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -208,9 +209,7 @@ def completed(home: Path) -> dict[str, datetime]:
     path = Workspace(home).warehouse
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
-        for file in (path, path.with_name(f"{path.name}.wal")):
-            if file.exists():
-                shutil.copyfile(file, Path(folder) / file.name)
+        _copy_database(path, copy)
         if not copy.exists():
             return {}
         with duckdb.connect(copy) as connection:
@@ -219,6 +218,33 @@ def completed(home: Path) -> dict[str, datetime]:
                 return {}
             rows = connection.execute("select key, created_at from facts.products").fetchall()
     return dict(rows)
+
+
+def _copy_database(path: Path, copy: Path) -> None:
+    """Both files as they were at one moment: a run may be writing them, or folding the log into the
+    database and removing it."""
+    files = {f: copy.with_name(f.name) for f in (path, path.with_name(f"{path.name}.wal"))}
+    while True:
+        before = _stamps(files)
+        for file, target in files.items():
+            target.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # never written, or just removed
+                shutil.copyfile(file, target)
+        if _stamps(files) == before:
+            return
+
+
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int] | None]:
+    """Size and time of the last write of each file; None where there is none."""
+    found: list[tuple[int, int] | None] = []
+    for file in files:
+        try:
+            told = file.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((told.st_size, told.st_mtime_ns))
+    return found
 
 
 def stored(home: Path) -> dict[str, int]:
