@@ -169,9 +169,11 @@ def _cell(row: Row) -> tuple[int, int, str, int]:
 def _oracle(rows: Sequence[Row]) -> str:
     """At the oracle's own λ: one adapter for all of them beside a LoRA for each."""
     picked = {0: "(0, 1)", 2: "(0.2, 0.8)", 5: "(0.5, 0.5)", 8: "(0.8, 0.2)", 10: "(1, 0)"}
+    per_preference = (OWN_STEPS, "lora_per_preference")
+    where_run = {_cell(row) for row in rows if row["method"] in per_preference}
     lines = []
     for row in rows:
-        if row["m"] != 2 or row["method"] not in (FIRST, OWN_STEPS, "lora_per_preference", "dpo"):
+        if _cell(row) not in where_run or row["method"] not in (FIRST, "dpo", *per_preference):
             continue
         shares = [f"{row['gain_by_point'][i] / row['attainable_by_point'][i]:.3f}" for i in picked]
         where = f"{row['steps']:,} steps, {row['labels']}, seed {row['seed']}"
