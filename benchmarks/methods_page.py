@@ -71,11 +71,12 @@ WHY = """\
   on answers of three tokens for most λ (KL 4.4 nats), and samples so alike taught it nothing more.
 - **At m = 10, 400 steps and noisy labels `rloo` is ahead.** Both are short of steps there. Nothing
   that was tried for distillation with seed 0 (0.925; RLOO 0.939) closes the gap over three seeds:
-  rates 0.008, 0.02 and 0.03 and tail penalties 1, 10 and 30 (0.893 to 0.933), λ stratified or at
-  a vertex in 30 % of the rows or both (0.922 to 0.926; RLOO with such vertices 0.941), four
-  answers of a prompt under one λ, each beside each (0.938, with the other seeds 0.929 and 0.934;
-  eight or sixteen: 0.917, 0.913), pairs of good answers weighted higher (0.866, 0.910). What is
-  not a rate was measured once, by scripts that this command does not repeat.
+  rates 0.008, 0.02 and 0.03 and tail penalties 1, 10 and 30 (0.893 to 0.933), the logistic loss
+  (0.895), λ stratified or at a vertex in 30 % of the rows or both (0.922 to 0.926; RLOO with such
+  vertices 0.941), four answers of a prompt under one λ, each beside each (0.938, with the other
+  seeds 0.929 and 0.934; eight or sixteen: 0.917, 0.913), pairs of good answers weighted higher
+  (0.866, 0.910), Adam's β₂ = 0.99 (0.924). What is neither a rate nor a loss was measured once,
+  by scripts that this command does not repeat.
 """
 
 
