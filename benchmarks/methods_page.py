@@ -69,6 +69,7 @@ WHY = """\
   answer sampled and scored for each one that it learns from (its seconds are in the table of
   costs). It can be lost: at m = 3, 2,000 steps and noisy labels (seed 0) it fell, before step 280,
   on answers of three tokens for most λ (KL 4.4 nats), and samples so alike taught it nothing more.
+  At rate 0.006 it did not (the last table).
 - **At m = 10, 400 steps and noisy labels `rloo` is ahead.** Both are short of steps there. Nothing
   that was tried for distillation with seed 0 (0.925; RLOO 0.939) closes the gap over three seeds:
   rates 0.008, 0.02 and 0.03 and tail penalties 1, 10 and 30 (0.893 to 0.933), the logistic loss
