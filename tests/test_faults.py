@@ -155,6 +155,26 @@ def test_a_flipped_bit_is_named_and_the_remedy_helps(whole):
     check(whole, expected)
 
 
+def test_a_database_is_read_while_its_log_is_folded_into_it(tmp_path, monkeypatch):
+    """By the writer's checkpoint, between the copy of the one file and that of the other."""
+    path = Workspace(tmp_path).warehouse
+    path.parent.mkdir(parents=True)
+    writer = duckdb.connect(path)
+    writer.execute("create schema facts")
+    writer.execute("create table facts.products as select '' as key, now()::timestamp created_at")
+    copyfile = shutil.copyfile
+
+    def checkpoint_first(source: Path, target: Path) -> None:
+        if source.suffix == ".wal":
+            writer.execute("checkpoint")
+            assert not source.exists()
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", checkpoint_first)
+    assert path.with_name(f"{path.name}.wal").exists()
+    assert completed(tmp_path).keys() == {""}
+
+
 # ---- what a full disk says
 
 
@@ -188,23 +208,3 @@ def test_other_errors_are_not_taken_for_a_full_disk():
     for error in (ValueError("no"), OSError(13, "Permission denied"), sqlite3.OperationalError()):
         assert disk_full_message(f"{type(error).__name__}: {error}") is None
     assert disk_full_message("sqlite3.OperationalError: disk I/O error") is None, "there is space"
-
-
-def test_a_database_is_read_while_its_log_is_folded_into_it(tmp_path, monkeypatch):
-    """By the writer's checkpoint, between the copy of the one file and that of the other."""
-    path = Workspace(tmp_path).warehouse
-    path.parent.mkdir(parents=True)
-    writer = duckdb.connect(path)
-    writer.execute("create schema facts")
-    writer.execute("create table facts.products as select '' as key, now()::timestamp created_at")
-    copyfile = shutil.copyfile
-
-    def checkpoint_first(source: Path, target: Path) -> None:
-        if source.suffix == ".wal":
-            writer.execute("checkpoint")
-            assert not source.exists()
-        copyfile(source, target)
-
-    monkeypatch.setattr(shutil, "copyfile", checkpoint_first)
-    assert path.with_name(f"{path.name}.wal").exists()
-    assert completed(tmp_path).keys() == {""}
