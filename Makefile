@@ -34,9 +34,7 @@ demo: install ## Materialise everything of the problem `demo` and print its fron
 demo-small: install ## The same in its smallest setting
 	$(BIN)/panacea materialize demo-small $(ARGS)
 
-# Two processes of one thread each: the tests' models are too small to gain from more threads. Test
-# names hold sets, which both must spell alike.
-PYTEST := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: install ## Run the tests, but for those that take more than ten seconds each
 	$(PYTEST) -m "not slow" $(ARGS)

@@ -23,9 +23,6 @@ IDS = torch.randint(3, 64, (3, 7), generator=torch.Generator().manual_seed(1))
 TARGETS = 7 * 2  # adapted matrices: seven in each of two layers
 
 
-torch.set_num_threads(1)  # models this small only lose by more, and two cores are shared
-
-
 def tiny_llama(**changes) -> LlamaForCausalLM:
     torch.manual_seed(0)
     sizes = {

@@ -21,6 +21,9 @@ os.environ.update(
     PANACEA_PROBLEMS=str(TESTS / "problems"),
     HF_HUB_OFFLINE="1",
     DO_NOT_TRACK="1",
+    # Models as small as the tests' gain nothing from more. It must hold for the commands that tests
+    # start as well: sums of floats depend on it, and some are compared with this process'.
+    OMP_NUM_THREADS="1",
 )
 os.environ.pop("PANACEA_ARTIFACTS", None)
 

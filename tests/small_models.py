@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
-import torch
 
 from panacea_lib.models.base import build_base_model
 from panacea_lib.problem_data import WorldData
@@ -26,8 +25,6 @@ from panacea_lib.world.grammar import all_answers, all_prompts, render
 DIMENSIONS = ["helpfulness", "harmlessness"]
 MODEL = ScratchModel(kind="scratch", hidden_size=32, layers=2, steps=150, batch_size=32)
 BETA = 0.5
-
-torch.set_num_threads(1)  # models this small only lose by more, and two cores are shared
 
 
 @cache

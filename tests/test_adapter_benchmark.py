@@ -17,7 +17,6 @@ TINY = Shape(64, 96, 2, 4, 2, 100, rows=2, tokens=8)
 
 @pytest.fixture(scope="module")
 def base():
-    torch.set_num_threads(1)
     return quantised(TINY, torch.device("cpu"))
 
 

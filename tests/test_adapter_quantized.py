@@ -22,12 +22,10 @@ QUANTISED = {"nf4": bnb.nn.Linear4bit, "int8": bnb.nn.Linear8bitLt}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_quiet_thread():
-    threads, logger = torch.get_num_threads(), logging.getLogger("bitsandbytes.autograd._functions")
-    torch.set_num_threads(1)
+def _quiet():
+    logger = logging.getLogger("bitsandbytes.autograd._functions")
     logger.setLevel(logging.ERROR)  # MatMul8bitLt warns of its casts on every call
     yield
-    torch.set_num_threads(threads)
     logger.setLevel(logging.NOTSET)
 
 

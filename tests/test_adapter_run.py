@@ -109,7 +109,6 @@ def of_rank(rank: int) -> tuple[Tensor, Tensor]:
 
 def train_one_rank(rank: int, folder: str) -> None:
     """One step with λ given to the call, and one with λ set until further notice."""
-    torch.set_num_threads(1)
     store, limit = f"file://{folder}/store", timedelta(seconds=60)
     torch.distributed.init_process_group("gloo", store, limit, rank=rank, world_size=2)
     ids, preference = of_rank(rank)

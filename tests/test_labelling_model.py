@@ -36,8 +36,6 @@ PAIRS = pa.table(
     }
 )
 
-torch.set_num_threads(1)
-
 
 def tokenizer(pair: bool = False, **special) -> PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from panacea_lib.evaluation.grid import preference_grid
 from panacea_lib.generation import sample_responses
@@ -57,10 +56,7 @@ def base_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo-base")
     prompts = world_prompts(problem.data, problem.seed)
     corpus = world_corpus(problem.base_model, prompts, problem.seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     build_base_model(problem.base_model, corpus, folder, problem.seed)
-    torch.set_num_threads(threads)
     return folder
 
 
