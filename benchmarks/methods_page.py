@@ -50,8 +50,9 @@ votes, and distillation and RLOO see reward models that were trained on them.
 
 COSTS = """\
 At m = 2 and {steps} steps, the mean over seeds and labels; of the seconds the median. They say
-little: cells ran hours apart on a shared machine whose speed drifts by a factor of two, and one
-that was stopped counts only the part after it was resumed. Tokens and forwards are exact.
+little: cells ran hours apart on a shared machine whose speed drifts by a factor of two, one that
+died counts only the part after it was resumed, and one that was paused its pause. Tokens and
+forwards are exact.
 
 """
 
@@ -73,10 +74,9 @@ WHY = """\
   of the steps.
 - **`prompt_conditioned`** has to learn to read numbers from the preferences it sees, m of them.
 - **`rloo`** aims at the same optimum as `distillation` and is as good in most cells, for an
-  answer sampled and scored for each one that it learns from (its seconds are in the table of
-  costs). It can be lost: at m = 3, 2,000 steps and noisy labels (seed 0) it fell, before step 280,
-  on answers of three tokens (KL 4.4 nats) and stayed there. At rate 0.006 it did not (the last
-  table).
+  answer sampled and scored for each one that it learns from. It can be lost: at m = 3, 2,000 steps
+  and noisy labels (seed 0) it fell, before step 280, on answers of three tokens (KL 4.4 nats) and
+  stayed there. At rate 0.006 it did not (the last table).
 - **At m = 10, 400 steps and noisy labels `rloo` is ahead.** Both are short of steps there. Nothing
   that was tried for distillation with seed 0 (0.925; RLOO 0.939) closes the gap over three seeds:
   rates 0.008, 0.02 and 0.03 and tail penalties 1, 10 and 30 (0.893 to 0.933), the logistic loss

@@ -1,9 +1,5 @@
 """The quantised models of `benchmarks.adapter --gpu`, tiny and on the CPU: the code must run."""
 
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import bitsandbytes as bnb
 import pytest
 import torch

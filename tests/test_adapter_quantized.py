@@ -2,9 +2,6 @@
 
 import copy
 import logging
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import bitsandbytes as bnb
 import peft
