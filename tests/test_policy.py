@@ -107,6 +107,7 @@ def test_a_finished_adapter_is_not_trained_again(problem, trained, tmp_path):
     name = "adapter/adapter_model.safetensors"
     mark = json.loads((working / "helpfulness" / "result.json").read_text())
     mark["details"]["tokens"] += 1000
+    mark["details"]["seconds"] = 1000.0
     (working / "helpfulness" / "result.json").write_text(json.dumps(mark))
     second = (working / "harmlessness" / name).read_bytes()
     shutil.rmtree(working / "harmlessness")
@@ -115,6 +116,7 @@ def test_a_finished_adapter_is_not_trained_again(problem, trained, tmp_path):
         problem, "rewarded_soups", small_base(), table, tmp_path / "out", working, seed=0
     )
     assert again.details["tokens"] == before.details["tokens"] + 1000
+    assert 1000 < again.details["seconds"] < 2000, "what the first took counts"
     assert (tmp_path / "out" / "harmlessness" / Path(name).name).read_bytes() == second
 
 

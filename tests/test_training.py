@@ -263,6 +263,18 @@ def test_a_file_cut_short_beside_a_whole_state_file_does_not_count(
     assert last_complete_checkpoint(torn) == str(torn / "checkpoint-2")
 
 
+def test_the_time_before_a_training_was_resumed_counts(checkpoints, pairs, tmp_path):
+    shutil.copytree(checkpoints, tmp_path / "checkpoints")
+    path = tmp_path / "checkpoints" / "checkpoint-4" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    assert state["log_history"][-1]["step"] == 4 and state["log_history"][-1]["seconds"] > 0
+    state["log_history"][-1]["seconds"] = 1000.0
+    path.write_text(json.dumps(state))
+    config = small_config(pairs, "reward_distillation", steps=8, checkpoint_every=2)
+    details = train(config, tmp_path).details
+    assert details["steps"] == 8 and 1000 < details["seconds"] < 2000
+
+
 # ---- more than one process
 
 

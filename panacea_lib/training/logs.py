@@ -1,5 +1,6 @@
 """How a training went: what trainers log beside TRL's own lines, and all of it as tidy rows."""
 
+import time
 from typing import Any
 
 from torch import nn
@@ -23,6 +24,30 @@ class ScaleCallback(TrainerCallback):
                 short = name.removeprefix("base_model.model.").removeprefix("model.")
                 scale = layer.factors(layer.active_adapters[0]).scale
                 state.log_history[-1][f"scale/{short}"] = scale.item()
+
+
+class TimeCallback(TrainerCallback):
+    """Adds the seconds that the training has taken to each log line, as `seconds`.
+
+    A resumed training counts on from the last line of its checkpoint, which is of the same step;
+    the steps that a killed process had taken since are not counted.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take what earlier processes have counted; 0 in a checkpoint without such a line."""
+        lines = state.log_history or [{}]
+        self._started -= lines[-1].get("seconds", 0.0)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """transformers has just appended the line to the history."""
+        state.log_history[-1]["seconds"] = self.seconds()
+
+    def seconds(self) -> float:
+        """Since the training began, without the time in which no process trained."""
+        return time.monotonic() - self._started
 
 
 def training_curves(

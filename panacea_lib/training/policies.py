@@ -16,7 +16,6 @@ the oracle has them for each of its adapters.
 
 import json
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -71,7 +70,7 @@ def train_policy(
         if isinstance(pairs, pa.Table):
             parquet.write_table(pairs, checkpoints / "pairs.parquet")
             pairs = checkpoints / "pairs.parquet"
-        started, results = time.monotonic(), {}
+        results = {}
         common = {
             "base_model": str(base_folder),
             "quantization": problem.base_model.quantization,
@@ -86,7 +85,7 @@ def train_policy(
             results[name] = _finish(config, checkpoints / name, on_step, stop_wanted)
         if is_main_process():
             _collect(problem, method, checkpoints, list(results), folder)
-    return _together(results, time.monotonic() - started, problem.dimension_names)
+    return _together(results, problem.dimension_names)
 
 
 @contextmanager
@@ -169,13 +168,10 @@ def _adapters(problem: Problem, method: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _together(
-    results: dict[str, TrainResult], seconds: float, dimensions: list[str]
-) -> TrainResult:
+def _together(results: dict[str, TrainResult], dimensions: list[str]) -> TrainResult:
     """One result for all adapters of a method: costs add up, curves are averaged by step."""
-    total: dict[str, Any] = {"seconds": seconds}
-    for name in ("steps", "tokens", "trained_parameters"):
-        total[name] = sum(result.details[name] for result in results.values())
+    costs = ("steps", "seconds", "tokens", "trained_parameters")
+    total = {name: sum(r.details[name] for r in results.values()) for name in costs}
     total["stored_parameters"] = total["trained_parameters"]
     values: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for name, result in results.items():

@@ -9,7 +9,6 @@ SIGINT make the command save one and end.
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -47,20 +46,21 @@ def train(
     finished, a checkpoint saved, and TrainingStoppedError raised. NotEnoughMemoryError where
     memory runs out; InputError where the rows cannot be shared by the processes.
     """
-    from panacea_lib.training.logs import training_curves
+    from panacea_lib.training.logs import TimeCallback, training_curves
     from panacea_lib.training.stopping import StopCallback
 
-    started = time.monotonic()
+    clock = TimeCallback()
     stop = StopCallback(stop_wanted) if stop_wanted else None
+    callbacks = [clock, *([stop] if stop else [])]
     with memory_shortage_told("the training", TRAINING_REMEDY):
-        trainer = _build_trainer(config, out_dir / "checkpoints", on_step, stop)
+        trainer = _build_trainer(config, out_dir / "checkpoints", on_step, callbacks)
         trainer.train(resume_from_checkpoint=last_complete_checkpoint(out_dir / "checkpoints"))
     if stop:
         stop.raise_if_stopped(trainer.state)
     model = trainer.accelerator.unwrap_model(trainer.model)
     details = {
         "steps": trainer.state.global_step,
-        "seconds": time.monotonic() - started,
+        "seconds": clock.seconds(),
         "tokens": trainer.tokens_seen(),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
@@ -75,7 +75,7 @@ def _build_trainer(
     config: TrainConfig,
     checkpoints: Path,
     on_step: StepListener | None,
-    stop: TrainerCallback | None,
+    callbacks: list[TrainerCallback],
 ) -> Any:
     from panacea_lib.training.logs import ScaleCallback
     from panacea_lib.training.pair_trainer import build_pair_trainer
@@ -100,7 +100,7 @@ def _build_trainer(
     }
     builders = {"sft": build_sft_trainer, "rloo": build_rloo_trainer}
     build = builders.get(config.method, build_pair_trainer)
-    callbacks = [ProgressCallback(on_step), ScaleCallback(), *([stop] if stop else [])]
+    callbacks = [ProgressCallback(on_step), ScaleCallback(), *callbacks]
     trainer = build(config, model, tokenizer, arguments, _adapter_config(config), callbacks)
     quiet(trainer)
     return trainer
