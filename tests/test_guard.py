@@ -42,7 +42,7 @@ def test_the_batch_of_a_loss_that_is_no_number_is_written_aside_and_the_checkpoi
 def test_a_finite_loss_with_an_infinite_gradient_takes_no_step(tmp_path, method):
     pairs = write_pairs(tmp_path / "pairs.parquet", small_pairs(16))
     config = small_config(pairs, method, steps=3, accumulation=2)
-    trainer = _build_trainer(config, tmp_path / "checkpoints", None, None)
+    trainer = _build_trainer(config, tmp_path / "checkpoints", None, [])
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]
     trained[0].register_hook(lambda gradient: gradient * float("inf"))
