@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from panacea_lib.adapter import PanaceaConfig
-from panacea_lib.adapter.model import DEFAULT_TARGETS
+from panacea_lib.adapter.model import LLAMA_LINEAR
 
 Step = Callable[[], object]
 
@@ -67,7 +67,7 @@ def panacea(base: nn.Module, m: int = 2) -> PeftModel:
 
 def lora(base: nn.Module, m: int = 2) -> PeftModel:
     """`base` with a plain LoRA of the rank, and on the modules, that `panacea` has."""
-    config = LoraConfig(r=RANK + m, lora_alpha=2 * RANK, target_modules=sorted(DEFAULT_TARGETS))
+    config = LoraConfig(r=RANK + m, lora_alpha=2 * RANK, target_modules=sorted(LLAMA_LINEAR))
     return _as_trained(get_peft_model(base, config))  # type: ignore[arg-type]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         export_lora,
         load_adapter,
         set_preference,
+        under_preference,
     )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "export_lora",
     "load_adapter",
     "set_preference",
+    "under_preference",
 ]
 
 

@@ -28,6 +28,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaForCausalLM,
 )
+from transformers.pytorch_utils import Conv1D
 
 import panacea_lib.adapter as adapter
 from panacea_lib.adapter import (
@@ -35,6 +36,7 @@ from panacea_lib.adapter import (
     as_preference,
     find_preference_state,
     set_preference,
+    under_preference,
 )
 
 # ---- the formula
@@ -289,9 +291,36 @@ def test_merging_needs_one_preference(preference):
         model.merge_adapter()
 
 
-def test_safe_merge_refuses_what_is_not_finite():
+@pytest.mark.parametrize("safe_merge", [True, False])
+def test_a_merge_of_what_is_not_finite_is_refused_before_the_first_layer(safe_merge):
     model = adapted()
-    adapter_layers(model)[0].factors("default").sigma.data[0] = float("nan")
+    layers = adapter_layers(model)
+    before = [layer.get_base_weight().clone() for layer in layers]
+    sigma = layers[-1].factors("default").sigma.data
+    kept, sigma[0] = sigma[0].item(), float("nan")
+    model.set_preference(LAMBDA)
+    for merge in (model.merge_adapter, model.merge_and_unload):
+        with pytest.raises(ValueError, match=r"down_proj` has NaN or infinite weights"):
+            merge(safe_merge=safe_merge)
+    assert not any(layer.merged for layer in layers)
+    assert all(torch.equal(a, b.get_base_weight()) for a, b in zip(before, layers, strict=True))
+    sigma[0] = kept
+    model.merge_adapter(safe_merge=safe_merge)
+    assert all(layer.merged for layer in layers)
+
+
+def test_a_broken_adapter_that_is_not_active_does_not_keep_another_from_merging():
+    model = adapted()
+    model.add_adapter("broken", PanaceaConfig(dimensions=DIMENSIONS))
+    adapter_layers(model)[0].factors("broken").sigma.data[0] = float("nan")
+    model.set_preference(LAMBDA)
+    model.merge_adapter(safe_merge=True)
+    assert adapter_layers(model)[0].merged_adapters == ["default"]
+
+
+def test_safe_merge_refuses_a_sum_that_is_not_finite():
+    model = adapted(tiny_llama().half())
+    adapter_layers(model)[0].factors("default").scale.data[:] = 1e6
     model.set_preference(LAMBDA)
     with pytest.raises(ValueError, match="NaNs detected"):
         model.merge_adapter(safe_merge=True)
@@ -360,10 +389,12 @@ def test_targets_are_chosen_or_refused():
     with pytest.raises(TypeError, match=r"`model.embed_tokens` is a Embedding"):
         adapted(target_modules=["embed_tokens"])
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=8, n_positions=8))
-    with pytest.raises(ValueError, match="name the linear layers"):
-        adapted(gpt2)
     with pytest.raises(ValueError, match="no Panacea adapter"):
         set_preference(gpt2, LAMBDA)
+    with pytest.raises(ValueError, match="no Panacea adapter"):
+        under_preference(gpt2, LAMBDA)
+    found = adapter_layers(adapted(gpt2))  # it has none of the default names
+    assert len(found) == 4 and isinstance(found[0].get_base_layer(), Conv1D)
 
 
 def test_registration_survives_a_second_import():

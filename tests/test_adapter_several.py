@@ -171,6 +171,9 @@ def test_transformers_loads_switches_and_deletes_them(saved):
         logits(model)
     set_preference(model, ROWS)
     assert torch.equal(logits(model), logits(adapted(), preference=ROWS))
+    with panacea_lib.under_preference(model, LAMBDA):
+        assert torch.equal(logits(model), logits(adapted(), preference=LAMBDA))
+    assert torch.equal(logits(model), logits(adapted(), preference=ROWS)), "and back"
     model.set_adapter("other")
     set_preference(model, TWO)
     assert torch.equal(logits(model), expected)

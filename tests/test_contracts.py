@@ -50,10 +50,11 @@ from panacea_lib.adapter import PanaceaConfig, PanaceaLayer, PanaceaModel
 from panacea_lib.rewards.soft_trainer import SoftLabelCollator, SoftLabelRewardTrainer
 from panacea_lib.trainers import ProgressCallback
 from panacea_lib.training.guard import FiniteGuard
-from panacea_lib.training.logs import ScaleCallback
+from panacea_lib.training.logs import ScaleCallback, TimeCallback
 from panacea_lib.training.pair_trainer import PairCollator, PanaceaPairTrainer
 from panacea_lib.training.rloo_trainer import PanaceaRlooTrainer
 from panacea_lib.training.sft_trainer import PanaceaSftTrainer, SftCollator
+from panacea_lib.training.stopping import StopCallback
 
 PAIRS = "panacea_lib/training/pair_trainer.py"
 RLOO = "panacea_lib/training/rloo_trainer.py"
@@ -195,9 +196,11 @@ OVERRIDES: dict[type, tuple[str, str]] = {
         LAYER,
     ),
     PanaceaConfig: ("__post_init__ to_dict", "panacea_lib/adapter/config.py"),
-    ProgressCallback: ("on_log on_step_end", "panacea_lib/trainers.py"),
+    ProgressCallback: ("on_log on_step_end on_train_begin", "panacea_lib/trainers.py"),
     FiniteGuard: ("on_pre_optimizer_step on_step_begin", GUARD),
     ScaleCallback: ("on_log", "panacea_lib/training/logs.py"),
+    TimeCallback: ("on_log on_train_begin", "panacea_lib/training/logs.py"),
+    StopCallback: ("on_step_end on_train_begin", "panacea_lib/training/stopping.py"),
 }
 
 

@@ -26,7 +26,12 @@ from panacea_lib.adapter.config import PanaceaConfig
 from panacea_lib.adapter.export import export_lora
 from panacea_lib.adapter.layer import Factors, Linear, PanaceaLayer
 from panacea_lib.adapter.load import be_strict_in_transformers, load_adapter
-from panacea_lib.adapter.model import PanaceaModel, find_preference_state, set_preference
+from panacea_lib.adapter.model import (
+    PanaceaModel,
+    find_preference_state,
+    set_preference,
+    under_preference,
+)
 from panacea_lib.adapter.preference import Preference, PreferenceState, as_preference
 
 __all__ = [
@@ -42,6 +47,7 @@ __all__ = [
     "find_preference_state",
     "load_adapter",
     "set_preference",
+    "under_preference",
 ]
 
 

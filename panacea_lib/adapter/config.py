@@ -22,7 +22,8 @@ class PanaceaConfig(PeftConfig):
             The adapter's output is multiplied by alpha / r.
         target_modules (`set[str] | list[str] | str`, *optional*):
             The linear layers to adapt: names (whole, or the end after a dot), or a regular
-            expression, or "all-linear". Default: q, k, v, o, gate, up and down projections.
+            expression, or "all-linear". Default: q, k, v, o, gate, up and down projections;
+            in a model that lacks one of these names, "all-linear".
         exclude_modules (`set[str] | list[str] | str`, *optional*):
             The layers not to adapt, named in the same way.
         init_std (`float`):

@@ -105,6 +105,11 @@ class PanaceaLayer(BaseTunerLayer):
         assert isinstance(module, Factors)
         return module
 
+    def is_finite(self) -> bool:
+        """Whether all weights of the active adapters are."""
+        factors = [self.factors(n) for n in self.active_adapters if n in self.panacea_factors]
+        return all(bool(p.isfinite().all()) for f in factors for p in f.parameters())
+
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:

@@ -16,7 +16,17 @@ from panacea_lib.adapter.layer import Linear, PanaceaLayer
 from panacea_lib.adapter.load import check_tensors
 from panacea_lib.adapter.preference import Preference, PreferenceState
 
-DEFAULT_TARGETS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+LLAMA_LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def default_targets(model: nn.Module) -> set[str] | str:
+    """The linear layers to adapt where nobody names them: all but the output's.
+
+    By name where layers are named as Llama's are, so that a saved configuration is short; else
+    "all-linear", which PEFT replaces by the full names of those it finds.
+    """
+    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    return set(LLAMA_LINEAR) if present >= LLAMA_LINEAR else "all-linear"
 
 
 def find_preference_state(model: nn.Module) -> PreferenceState | None:
@@ -34,10 +44,23 @@ def set_preference(model: nn.Module, preference: Preference | None) -> None:
     takes no `preference=`, its `generate` expects one row per row it makes, and under gradient
     checkpointing λ must stay until backward is done.
     """
+    _known_state(model).set(preference)
+
+
+def under_preference(model: nn.Module, preference: Preference) -> AbstractContextManager[None]:
+    """`with under_preference(model, λ):` the current λ is this one; the previous comes back after.
+
+    For the same models as `set_preference`, and with the same limits.
+    """
+    state = _known_state(model)
+    return state.using(state.parse(preference))
+
+
+def _known_state(model: nn.Module) -> PreferenceState:
     state = find_preference_state(model)
     if state is None:
         raise ValueError(f"{type(model).__name__} has no Panacea adapter to set a preference on.")
-    state.set(preference)
+    return state
 
 
 class PanaceaModel(BaseTuner):
@@ -132,13 +155,7 @@ class PanaceaModel(BaseTuner):
         self, peft_config: PanaceaConfig, model_config: dict
     ) -> PanaceaConfig:
         if peft_config.target_modules is None:
-            present = {name.rpartition(".")[2] for name, _ in self.model.named_modules()}
-            if absent := DEFAULT_TARGETS - present:
-                raise ValueError(
-                    f"This model has no layers named {sorted(absent)}: name the linear layers to "
-                    "adapt in `target_modules`."
-                )
-            peft_config.target_modules = set(DEFAULT_TARGETS)
+            peft_config.target_modules = default_targets(self.model)
         return peft_config
 
     def _create_and_replace(
@@ -199,8 +216,14 @@ class PanaceaModel(BaseTuner):
         """Refuse before the first layer is touched: a model merged by half is worse than none."""
         super()._check_merge_allowed()
         self.preference_state.single()
-        for module in self.model.modules():
-            backend = getattr(module, "quantization_backend", None)
+        for name, module in self.model.named_modules():
+            if not isinstance(module, PanaceaLayer):
+                continue
+            if not module.is_finite():
+                raise ValueError(
+                    f"The adapter of `{name}` has NaN or infinite weights: nothing was merged."
+                )
+            backend = module.quantization_backend
             if backend is not None and backend.backend_name == "bnb 4bit":
                 raise ValueError(
                     "Merging into 4-bit weights would round the adapter away: merge into the "
@@ -221,11 +244,11 @@ class CheckpointUnderPreference:
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value, dimensions = self.state.value, self.state.value_dimensions
 
-        def under_preference(*args: Any, **kwargs: Any) -> Any:
+        def recomputed(*args: Any, **kwargs: Any) -> Any:
             with self.state.using(value, dimensions):
                 return function(*args, **kwargs)
 
-        return self.checkpoint(under_preference, *args, **kwargs)
+        return self.checkpoint(recomputed, *args, **kwargs)
 
 
 def _keep_four_bit_weights_as_they_are(model: nn.Module, trainable: bool) -> None:
