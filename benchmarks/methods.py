@@ -30,6 +30,7 @@ from orchestration.environment import keep_freed_memory
 from panacea_lib.workspace import PROJECT_ROOT
 
 if TYPE_CHECKING:
+    from panacea_lib.problem import Problem
     from panacea_lib.sampling import Generation
 
 RESULTS = PROJECT_ROOT / "benchmarks" / "methods.jsonl"
@@ -126,6 +127,19 @@ def run_cell(work: Path, cell: Cell) -> dict[str, Any]:
     return {**asdict(cell), **made, **told, "evaluation_seconds": seconds, **figures}
 
 
+def problem_of(world: BenchmarkWorld, cell: Cell, checkpoint_every: int = 200) -> "Problem":
+    """What a cell trains on, with all its numbers."""
+    from panacea_lib.problem_training import BASELINE_METHODS
+
+    method = METHODS[cell.method]
+    training = {"learning_rate": cell.rate, "checkpoint_every": checkpoint_every}
+    # An oracle has the steps for each of its LoRAs.
+    share = len(five_on_the_grid()) if cell.method == "oracle" else 1
+    training |= {"steps": cell.steps * share, "batch_size": PAIRS_A_STEP}
+    baselines = {"methods": [n for n, t in BASELINE_METHODS.items() if t == method.policy]}
+    return world.problem_at(cell.m, training | method.training, baselines | method.baselines)
+
+
 def _judges(world: BenchmarkWorld, cell: Cell) -> str | None:
     return world.judges if cell.labels == "noisy" else None
 
@@ -136,32 +150,21 @@ def _folder(world: BenchmarkWorld, cell: Cell) -> Path:
 
 
 def _train(world: BenchmarkWorld, cell: Cell) -> dict[str, Any]:
-    from panacea_lib.problem_training import BASELINE_METHODS
     from panacea_lib.training import train_policy
 
-    method = METHODS[cell.method]
+    policy = METHODS[cell.method].policy
     folder = _folder(world, cell)
     if (done := folder / "result.json").exists():
         return json.loads(done.read_text())
-    # An oracle has the steps for each of its LoRAs.
-    share = len(five_on_the_grid()) if cell.method == "oracle" else 1
-    training = {"steps": cell.steps * share, "learning_rate": cell.rate, "checkpoint_every": 200}
-    training |= {"batch_size": PAIRS_A_STEP}
-    problem = world.problem_at(
-        cell.m,
-        training | method.training,
-        {"methods": [n for n, t in BASELINE_METHODS.items() if t == method.policy]}
-        | method.baselines,
-    )
     result = train_policy(
-        problem,
-        method.policy,
+        problem_of(world, cell),
+        policy,
         world.base_folder,
         world.training_table(cell.labels, cell.m, cell.seed),
         folder / "policy",
         folder / "checkpoints",
         cell.seed,
-        rewards=world.judge(cell.labels, cell.m, cell.seed) if "rloo" in method.policy else None,
+        rewards=world.judge(cell.labels, cell.m, cell.seed) if "rloo" in policy else None,
     )
     told = {name: result.details[name] for name in ("tokens", "stored_parameters")}
     told |= {"trained_steps": result.details["steps"]}

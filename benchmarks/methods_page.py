@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -49,10 +49,8 @@ votes, and distillation and RLOO see reward models that were trained on them.
 """
 
 COSTS = """\
-At m = 2 and {steps} steps, the mean over seeds and labels; of the seconds the median. They say
-little: cells ran hours apart on a shared machine whose speed drifts by a factor of two, one that
-died counts only the part after it was resumed, and one that was paused its pause. Tokens and
-forwards are exact.
+At m = 2 and {steps} steps, the mean over seeds and labels. What a step takes of each method is
+measured side by side in [method_costs.md](method_costs.md): cells ran hours apart.
 
 """
 
@@ -203,7 +201,6 @@ def _costs(rows: Sequence[Row]) -> str:
     shown: dict[str, Callable[[list[Row]], str]] = {
         "steps": lambda rs: f"{mean(r['trained_steps'] for r in rs):,.0f}",
         "tokens trained on": lambda rs: f"{mean(r['tokens'] for r in rs) / 1e6:.1f} M",
-        "seconds, one thread": lambda rs: f"{median(r['training_seconds'] for r in rs):,.0f}",
         "adapters": lambda rs: f"{rs[0]['adapters']}",
         "stored parameters": lambda rs: f"{rs[0]['stored_parameters']:,}",
         "forwards per token": lambda rs: f"{rs[0]['forwards_per_token']}",
