@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_models import DIMENSIONS, small_config, small_pairs, write_pairs
 from torch import Tensor
@@ -22,6 +24,7 @@ from panacea_lib.train_result import TrainResult
 from panacea_lib.trainers import last_complete_checkpoint
 from panacea_lib.training import TrainConfig, train
 from panacea_lib.training.objectives import distillation_losses
+from panacea_lib.training.pair_data import order_of_passes
 from panacea_lib.training.preferences import draw_preferences
 
 NAN = float("nan")
@@ -132,16 +135,29 @@ def test_a_tail_penalty_takes_other_logits_to_the_same_end_and_keeps_mass_from_t
     assert curve(strong, "tail")[-1] < curve(faint, "tail")[-1] / 2
 
 
+@given(st.integers(1, 40), st.integers(1, 200), st.integers(0, 2**32))
+def test_pass_after_pass_has_every_pair_once(pairs, count, seed):
+    order = order_of_passes(pairs, count, seed)
+    assert len(order) == count
+    for start in range(0, count, pairs):
+        assert len(set(order[start : start + pairs])) == min(pairs, count - start)
+    assert set(order) <= set(range(pairs))
+    longer = order_of_passes(pairs, count + 7, seed)
+    assert (longer[:count] == order).all()
+
+
 @pytest.mark.parametrize("method", ["dpo", "reward_distillation"])
-def test_one_batch_of_8_is_two_of_4(tmp_path, method):
-    """λ goes with the row and the optimiser step, so accumulation changes rounding only."""
-    columns = small_pairs()
+@pytest.mark.parametrize(("count", "part"), [(64, 4), (14, 4), (14, 1)])
+def test_one_batch_of_8_is_several_accumulated(tmp_path, method, count, part):
+    """λ goes with the row and the optimiser step, so accumulation changes rounding only; also where
+    batches do not share 14 pairs out evenly."""
+    columns = small_pairs(count)
     columns["label"][0] = [NAN, 1.0]  # coverage is that of the training set, not of a batch
     pairs = write_pairs(tmp_path / "pairs.parquet", columns)
     whole = small_config(pairs, method)
     train(whole, tmp_path / "whole")
-    train(small_config(pairs, method, batch_size=4, accumulation=2), tmp_path / "halves")
-    one, two = weights(tmp_path / "whole"), weights(tmp_path / "halves")
+    train(small_config(pairs, method, batch_size=part, accumulation=8 // part), tmp_path / "parts")
+    one, two = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for name, tensor in one.items():
         assert torch.allclose(tensor, two[name], atol=2e-5), name
     train(whole.model_copy(update={"seed": 1}), tmp_path / "other")
@@ -279,9 +295,10 @@ def test_the_time_before_a_training_was_resumed_counts(checkpoints, pairs, tmp_p
 
 
 @pytest.mark.slow
-def test_two_processes_of_4_rows_train_what_one_of_8_does(pairs, tmp_path):
-    """λ goes with the row, whichever process has it; and once more, byte for byte."""
-    method = "reward_distillation"
+def test_two_processes_of_4_rows_train_what_one_of_8_does(tmp_path):
+    """λ goes with the row, whichever process has it; and once more, byte for byte. 14 pairs: some
+    batch ends one pass and begins the next."""
+    method, pairs = "reward_distillation", write_pairs(tmp_path / "few.parquet", small_pairs(14))
     config = small_config(pairs, method)
     train(config, tmp_path / "one")
     (tmp_path / "config.json").write_text(config.model_dump_json())

@@ -144,8 +144,23 @@ def reference_logprobs(
     return [logps[row] for row in rows]
 
 
-def tokens_of(dataset: Dataset) -> float:
-    """Mean tokens of a pair: both responses, each with its prompt, padding not counted."""
+def order_of_passes(pairs: int, count: int, seed: int) -> np.ndarray:
+    """Positions of `count` rows, shape (count,): pass after pass over all pairs, each in another
+    order.
+
+    A batch may end one pass and begin the next. A trainer that shuffles every epoch by itself ends
+    each with a smaller batch, whose rows weigh more: then accumulation, or another number of
+    processes, would change the result. The orders are those of that shuffling (accelerate 1.15,
+    `SeedableRandomSampler`), and a longer training begins as a shorter one does.
+    """
+    orders = [
+        torch.randperm(pairs, generator=torch.Generator().manual_seed(seed + i)).numpy()
+        for i in range(-(-count // pairs))
+    ]
+    return np.concatenate(orders)[:count]
+
+
+def pair_tokens(dataset: Dataset) -> np.ndarray:
+    """Tokens of every pair: both responses, each with its prompt, padding not counted."""
     columns = (dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-    lengths = (2 * len(p) + len(a) + len(b) for p, a, b in zip(*columns, strict=True))
-    return sum(lengths) / len(dataset)
+    return np.array([2 * len(p) + len(a) + len(b) for p, a, b in zip(*columns, strict=True)])

@@ -29,7 +29,7 @@ from panacea_lib.training.objectives import (
     dpo_slopes,
     tail_divergence,
 )
-from panacea_lib.training.pair_data import pair_dataset, tokens_of
+from panacea_lib.training.pair_data import order_of_passes, pair_dataset, pair_tokens
 from panacea_lib.training.preferences import PreferenceDraws
 from panacea_lib.training.scalarization import scalarize
 
@@ -50,7 +50,8 @@ class PairCollator(DataCollatorForPreference):
 
 
 class PanaceaPairTrainer(DPOTrainer):
-    """Trains one adapter on pairs of responses a and b, by the method of `config`.
+    """Trains one adapter on pairs of responses a and b, by the method of `config`, in the order of
+    `order_of_passes`.
 
     The dataset is that of `pair_dataset`: token ids (`prompt_ids`, `chosen_ids` = a,
     `rejected_ids` = b), `row`, `label` (m, NaN unknown), `reward_delta` (m), and the reference
@@ -65,16 +66,18 @@ class PanaceaPairTrainer(DPOTrainer):
         self._config = config
         self._draws = PreferenceDraws.of_training(config)
         self._coverage = (~torch.tensor(train_dataset["label"]).isnan()).float().mean(0)
-        super().__init__(args=args, train_dataset=train_dataset, **kwargs)
+        count = args.max_steps * args.gradient_accumulation_steps * args.world_size
+        count *= args.per_device_train_batch_size
+        order = order_of_passes(len(train_dataset), count, args.seed)
+        self._tokens = int(pair_tokens(train_dataset)[order].sum())
+        super().__init__(args=args, train_dataset=train_dataset.select(order), **kwargs)
         self._guard = FiniteGuard(Path(str(self.args.output_dir)))
         self.add_callback(self._guard)
         keep_trained_in_float32(self.model)
 
     def tokens_seen(self) -> int:
         """Tokens of both responses and their prompts, over all steps, padding not counted."""
-        rows = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        steps = self.state.global_step * self.args.world_size
-        return round(tokens_of(self.train_dataset) * rows * steps)  # type: ignore[arg-type]
+        return round(self._tokens * self.state.global_step / self.state.max_steps)
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset  # tokenised already, by the functions that generation uses
@@ -131,7 +134,8 @@ class PanaceaPairTrainer(DPOTrainer):
         if self._config.adapter == "lora":
             return {"input_ids": input_ids}
         tokenizer: Any = self.processing_class
-        begin = (input_ids[:, :1] == (tokenizer.bos_token_id or -1)).long()
+        begins = -1 if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        begin = (input_ids[:, :1] == begins).long()
         places = begin + torch.arange(both.shape[1], device=input_ids.device)
         words = digit_ids(tokenizer).to(input_ids)[levels(both)]
         return {"input_ids": input_ids.scatter(1, places, words)}
@@ -199,7 +203,7 @@ def build_pair_trainer(
     return PanaceaPairTrainer(
         config=config,
         model=model,
-        args=DPOConfig(beta=config.beta, **arguments),
+        args=DPOConfig(beta=config.beta, train_sampling_strategy="sequential", **arguments),
         train_dataset=pair_dataset(config, model, tokenizer),
         processing_class=tokenizer,
         data_collator=PairCollator(tokenizer.pad_token_id, max_length=config.max_length),
