@@ -48,6 +48,15 @@ def preference_offset(tokenizer: Tokenizer, prompt: Sequence[int]) -> int:
     return int(len(prompt) > 0 and prompt[0] == tokenizer.bos_token_id)
 
 
+def overwritten(input_ids: Tensor, tokenizer: Tokenizer, preferences: Tensor) -> Tensor:
+    """Rows that begin with a prompt of `with_preference`, (B, T), under other λ, (B, m)."""
+    begins = -1 if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    offset = (input_ids[:, :1] == begins).long()
+    places = offset + torch.arange(preferences.shape[1], device=input_ids.device)
+    words = digit_ids(tokenizer).to(input_ids)[levels(preferences)]
+    return input_ids.scatter(1, places, words)
+
+
 def with_preference(prompt_ids: TokenRows, tokenizer: Tokenizer, preferences: Tensor) -> TokenRows:
     """Every prompt's token ids with the m tokens of its λ, preferences (B, m), in front."""
     rows = []

@@ -25,6 +25,7 @@ from panacea_lib.problem_types import Quantization
 from panacea_lib.prompt_preference import (
     digit_ids,
     levels,
+    overwritten,
     preference_offset,
     preference_tokens,
     with_preference,
@@ -309,6 +310,21 @@ def test_the_words_stand_before_the_prompt_and_after_what_opens_it(tokenizer):
     assert [row[1:3] for row in behind] == preference_tokens(tokenizer, ROWS)
     assert [preference_offset(opening, row) for row in [*prompts, *behind]] == [1] * 6
     assert preference_offset(tokenizer, prompts[0]) == preference_offset(opening, []) == 0
+
+
+@pytest.mark.parametrize("opens", [None, "<pad>", "<user>"])
+def test_training_overwrites_the_words_that_generation_puts_there(tokenizer, opens):
+    """Also behind a token that opens the text and has the id 0."""
+    assert tokenizer.convert_tokens_to_ids("<pad>") == 0
+    opening = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, bos_token=opens, unk_token="<unk>"
+    )
+    first = [] if opens is None else [opening.bos_token_id]
+    prompts = [[*first, *row[1:4]] for row in encode_prompts(tokenizer, PROMPTS)]
+    blank = torch.tensor(with_preference(prompts, opening, torch.zeros_like(ROWS)))
+    told = with_preference(prompts, opening, ROWS)
+    assert overwritten(blank, opening, ROWS).tolist() == told
+    assert [len(row) for row in told] == [len(row) + 2 for row in prompts]
 
 
 @pytest.mark.parametrize("opens", [False, True])

@@ -200,6 +200,23 @@ def test_a_bad_row_is_named_before_work_starts(tmp_path, method, column, value, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"adapter": "lora", "fixed_preference": [0.9, 0.9]}, "fixed_preference: needs a weight"),
+        ({"adapter": "lora", "fixed_preference": [0.5]}, "fixed_preference: needs a weight"),
+        ({"adapter": "lora", "fixed_preference": []}, "fixed_preference: needs a weight"),
+        ({"adapter": "lora", "fixed_preference": [-0.5, 1.5]}, "fixed_preference: needs a weight"),
+        ({"adapter": "lora"}, "fixed_preference: a lora needs one"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"dimensions": ["helpfulness"]}, "at least 2 items"),
+    ],
+)
+def test_a_bad_configuration_is_refused(changes, told):
+    with pytest.raises(ValueError, match=told):
+        small_config(Path("pairs.parquet"), **changes)
+
+
 # ---- it may die anywhere
 
 

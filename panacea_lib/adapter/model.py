@@ -19,14 +19,14 @@ from panacea_lib.adapter.preference import Preference, PreferenceState
 LLAMA_LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def default_targets(model: nn.Module) -> set[str] | str:
+def default_targets(model: nn.Module) -> list[str] | str:
     """The linear layers to adapt where nobody names them: all but the output's.
 
     By name where layers are named as Llama's are, so that a saved configuration is short; else
     "all-linear", which PEFT replaces by the full names of those it finds.
     """
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    return set(LLAMA_LINEAR) if present >= LLAMA_LINEAR else "all-linear"
+    return sorted(LLAMA_LINEAR) if present >= LLAMA_LINEAR else "all-linear"
 
 
 def find_preference_state(model: nn.Module) -> PreferenceState | None:

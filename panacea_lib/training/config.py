@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from panacea_lib.problem_training import PolicyTraining
-from panacea_lib.problem_types import Quantization, Strict
+from panacea_lib.problem_types import Positive, Quantization, Strict
 from panacea_lib.rewards.judge import RewardSource
 
 Conditioning = Literal["panacea", "lora", "prompt_lora"]
@@ -16,9 +16,9 @@ class TrainConfig(Strict):
 
     base_model: str = Field(description="a folder, or a hub id")
     quantization: Quantization = "none"
-    dimensions: list[str]
+    dimensions: Annotated[list[str], Field(min_length=2, max_length=10)]
     beta: Annotated[float, Field(gt=0, description="the KL price")] = 0.5
-    max_length: int = 1024
+    max_length: Positive = 1024
     adapter: Conditioning = Field(
         default="panacea",
         description="where λ acts: in the singular values, nowhere (`fixed_preference` then says "
@@ -26,6 +26,11 @@ class TrainConfig(Strict):
     )
     fixed_preference: list[float] | None = Field(
         default=None, description="(m,); what a `lora` is trained for"
+    )
+    target_modules: list[str] | str | None = Field(
+        default=None,
+        description="the linear layers to adapt, as PEFT reads it: names, a regular expression or "
+        "all-linear; default: all but the output's",
     )
     training: PolicyTraining = PolicyTraining()
     pairs: str = Field(
@@ -37,7 +42,7 @@ class TrainConfig(Strict):
     rewards: Annotated[RewardSource, Field(discriminator="kind")] | None = Field(
         default=None, description="who judges the answers that rloo samples"
     )
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
 
     @property
     def method(self) -> str:
@@ -55,6 +60,12 @@ class TrainConfig(Strict):
     def _check(self) -> Self:
         if (self.adapter == "lora") != (self.fixed_preference is not None):
             raise ValueError("fixed_preference: a lora needs one, and nothing else takes one")
+        fixed, m = self.fixed_preference, len(self.dimensions)
+        if fixed is not None and (len(fixed) != m or min(fixed) < 0 or abs(sum(fixed) - 1) > 1e-4):
+            raise ValueError(
+                f"fixed_preference: needs a weight for each of {self.dimensions}, none of them "
+                f"negative, that sum to 1; got {fixed}"
+            )
         if self.method == "rloo" and self.rewards is None:
             raise ValueError("rewards: rloo needs a judge of the answers that it samples")
         if self.adapter == "prompt_lora" and self.method not in ("dpo", "reward_distillation"):

@@ -9,11 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from panacea_lib.training.processes import process_rank
+
 
 class FiniteGuard(TrainerCallback):
     """Stops a training before a NaN or an infinity reaches the adapter.
 
-    The batches of the step are written aside, into `folder`. Checkpoints are left as they are: no
+    The batches of the step are written aside, into `folder`; each process writes its own, in a file
+    of its own. Checkpoints are left as they are: no
     step was taken since the last of them that was not finite.
     """
 
@@ -46,7 +49,9 @@ class FiniteGuard(TrainerCallback):
         if torch.isfinite(value).all():
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f"not_finite_step_{self._step}.json"
+        rank = process_rank()
+        of_process = f"_process_{rank}" if rank else ""
+        aside = self._folder / f"not_finite_step_{self._step}{of_process}.json"
         told = {"what": what, "step": self._step, "batches": [_as_json(b) for b in batches]}
         aside.write_text(json.dumps(told), encoding="utf-8")
         raise FloatingPointError(

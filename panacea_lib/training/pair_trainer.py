@@ -16,7 +16,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from panacea_lib.models.chat import Tokenizer
-from panacea_lib.prompt_preference import digit_ids, levels
+from panacea_lib.prompt_preference import overwritten
 from panacea_lib.trainers import keep_trained_in_float32
 from panacea_lib.training.config import TrainConfig
 from panacea_lib.training.guard import FiniteGuard
@@ -134,11 +134,7 @@ class PanaceaPairTrainer(DPOTrainer):
         if self._config.adapter == "lora":
             return {"input_ids": input_ids}
         tokenizer: Any = self.processing_class
-        begins = -1 if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-        begin = (input_ids[:, :1] == begins).long()
-        places = begin + torch.arange(both.shape[1], device=input_ids.device)
-        words = digit_ids(tokenizer).to(input_ids)[levels(both)]
-        return {"input_ids": input_ids.scatter(1, places, words)}
+        return {"input_ids": overwritten(input_ids, tokenizer, both)}
 
     def _objective(
         self, margin: Tensor, inputs: dict[str, Any], preference: Tensor

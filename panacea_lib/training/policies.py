@@ -33,6 +33,7 @@ from panacea_lib.rewards.judge import RewardSource
 from panacea_lib.train_result import StepListener, TrainResult
 from panacea_lib.training.config import TrainConfig
 from panacea_lib.training.processes import is_main_process, meet
+from panacea_lib.training.record import check_same_training
 from panacea_lib.training.train import train
 
 
@@ -120,12 +121,10 @@ def _finish(
     stop_wanted: Callable[[], bool] | None,
 ) -> TrainResult:
     """The result of an adapter that was finished before, or of training it now."""
+    check_same_training(config, out_dir)
     if (done := out_dir / "result.json").exists():
         return TrainResult(**json.loads(done.read_text(encoding="utf-8")))
     out_dir.mkdir(parents=True, exist_ok=True)
-    if is_main_process():
-        text = config.model_dump_json(indent=1)
-        (out_dir / "config.json").write_text(text, encoding="utf-8")
     return train(config, out_dir, on_step, stop_wanted)
 
 

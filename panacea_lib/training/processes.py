@@ -10,9 +10,14 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def process_rank() -> int:
+    """This process' place among them, as the launcher says; 0 without one."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main_process() -> bool:
     """Whether this is the one that writes, and tells."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_rank() == 0
 
 
 def rows_per_process(batch_size: int) -> int:

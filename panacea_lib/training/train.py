@@ -30,8 +30,7 @@ from panacea_lib.trainers import (
 )
 from panacea_lib.training.config import TrainConfig
 from panacea_lib.training.processes import rows_per_process
-
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+from panacea_lib.training.record import check_same_training, record_training
 
 
 def train(
@@ -44,16 +43,20 @@ def train(
 
     `training.batch_size` is the rows of all processes together. Once `stop_wanted()`, the step is
     finished, a checkpoint saved, and TrainingStoppedError raised. NotEnoughMemoryError where
-    memory runs out; InputError where the rows cannot be shared by the processes.
+    memory runs out; InputError where the rows cannot be shared by the processes, or `out_dir` holds
+    another training.
     """
     from panacea_lib.training.logs import TimeCallback, training_curves
     from panacea_lib.training.stopping import StopCallback
 
+    check_same_training(config, out_dir)
     clock = TimeCallback()
     stop = StopCallback(stop_wanted) if stop_wanted else None
     callbacks = [clock, *([stop] if stop else [])]
     with memory_shortage_told("the training", TRAINING_REMEDY):
         trainer = _build_trainer(config, out_dir / "checkpoints", on_step, callbacks)
+        if trainer.accelerator.is_main_process:
+            record_training(config, out_dir)
         trainer.train(resume_from_checkpoint=last_complete_checkpoint(out_dir / "checkpoints"))
     if stop:
         stop.raise_if_stopped(trainer.state)
@@ -101,26 +104,34 @@ def _build_trainer(
     builders = {"sft": build_sft_trainer, "rloo": build_rloo_trainer}
     build = builders.get(config.method, build_pair_trainer)
     callbacks = [ProgressCallback(on_step), ScaleCallback(), *callbacks]
-    trainer = build(config, model, tokenizer, arguments, _adapter_config(config), callbacks)
+    trainer = build(config, model, tokenizer, arguments, _adapter_config(config, model), callbacks)
     quiet(trainer)
     return trainer
 
 
-def _adapter_config(config: TrainConfig) -> Any:
-    """The Panacea adapter of rank k + m, or a LoRA of the same rank and scaling."""
-    numbers, m = config.training, len(config.dimensions)
-    if config.adapter == "panacea":
-        from panacea_lib.adapter import PanaceaConfig
-
-        return PanaceaConfig(dimensions=config.dimensions, r=numbers.rank, alpha=numbers.alpha)
+def _adapter_config(config: TrainConfig, model: Any) -> Any:
+    """The Panacea adapter of rank k + m, or a LoRA of the same rank and scaling, on the same
+    layers."""
     from peft import LoraConfig
 
+    from panacea_lib.adapter import PanaceaConfig
+    from panacea_lib.adapter.model import default_targets
+
+    numbers, m = config.training, len(config.dimensions)
+    targets = config.target_modules or default_targets(model)
+    if config.adapter == "panacea":
+        return PanaceaConfig(
+            dimensions=config.dimensions,
+            r=numbers.rank,
+            alpha=numbers.alpha,
+            target_modules=targets,
+        )
     rank = numbers.rank + m
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=rank,
         lora_alpha=int(numbers.alpha * rank / numbers.rank),
-        target_modules=LORA_TARGETS,
+        target_modules=targets,
     )
 
 
