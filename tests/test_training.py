@@ -23,6 +23,7 @@ from panacea_lib.problem_training import PreferenceSampling
 from panacea_lib.train_result import TrainResult
 from panacea_lib.trainers import last_complete_checkpoint
 from panacea_lib.training import TrainConfig, train
+from panacea_lib.training.config import read_config
 from panacea_lib.training.objectives import distillation_losses
 from panacea_lib.training.pair_data import order_of_passes
 from panacea_lib.training.preferences import draw_preferences
@@ -222,6 +223,38 @@ def test_a_bad_configuration_is_refused(changes, told):
 
 def command(config: Path, out_dir: Path) -> list[str]:
     return [sys.executable, "-m", "panacea_lib.training.train", str(config), str(out_dir)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "there is no such file"),
+        ("{", "configuration: Invalid JSON"),
+        ('{"stepps": 3}', "Field required"),
+        ('{"base_model": "b", "dimensions": ["a"], "pairs": "p"}', "dimensions: List should have"),
+        ('{"base_model": "b", "dimensions": ["a", "b"], "pairs": "p", "adapter": "lora"}',
+         "configuration: fixed_preference: a lora needs one"),
+        ('{"base_model": "b", "dimensions": ["a", "b"], "pairs": "p", "seed": 0.5}', "seed: "),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_in_a_sentence(tmp_path, text, told):
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(InputError, match=told) as refused:
+        read_config(file)
+    assert str(refused.value).startswith(f"{file}: ")
+
+
+def test_the_command_ends_with_that_sentence_and_writes_nothing(tmp_path):
+    config = small_config(tmp_path / "nowhere.parquet")
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    wrong = command(tmp_path / "config.json", tmp_path / "out")
+    ended = subprocess.run(wrong, capture_output=True, text=True)
+    assert ended.returncode == 1
+    told = f"{tmp_path}/nowhere.parquet: there is no such file; `pairs` names what to train on"
+    assert ended.stderr.splitlines()[-1] == told
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """Everything a training process needs, as one JSON file."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from panacea_lib.errors import InputError
 from panacea_lib.problem_training import PolicyTraining
 from panacea_lib.problem_types import Positive, Quantization, Strict
 from panacea_lib.rewards.judge import RewardSource
@@ -71,3 +73,16 @@ class TrainConfig(Strict):
         if self.adapter == "prompt_lora" and self.method not in ("dpo", "reward_distillation"):
             raise ValueError("adapter: prompt_lora is trained on pairs, by dpo or distillation")
         return self
+
+
+def read_config(file: Path) -> TrainConfig:
+    """The configuration in a JSON file; InputError, naming file and field, where it is none."""
+    if not file.is_file():
+        raise InputError(f"{file}: there is no such file")
+    try:
+        return TrainConfig.model_validate_json(file.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "configuration"
+        told = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{file}: {place}: {told}") from error

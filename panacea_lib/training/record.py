@@ -26,6 +26,8 @@ def check_same_training(config: TrainConfig, out_dir: Path) -> None:
     What may differ: the folders in which things lie, the share of a step that is in memory at once
     (batch_size · accumulation stays), and how often a checkpoint is saved.
     """
+    if not Path(config.pairs).is_file():
+        raise InputError(f"{config.pairs}: there is no such file; `pairs` names what to train on")
     record = out_dir / _FILE
     if not record.exists():
         return

@@ -18,6 +18,7 @@ from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
 from panacea_lib.adapter.model import find_preference_state
+from panacea_lib.errors import InputError
 from panacea_lib.generation import fitting_prompts
 from panacea_lib.models.chat import Tokenizer, decode_responses
 from panacea_lib.rewards.judge import Judge, open_judge
@@ -39,15 +40,15 @@ def build_rloo_trainer(
 
     model: the bare base model; peft_config: its adapter to be; arguments: those that all trainers
     share. Their batch_size · accumulation (· processes) is the number of answers per optimiser
-    step. Raises ValueError where the configuration cannot be trained.
+    step. Raises InputError where the configuration cannot be trained.
     """
     rollouts = config.training.rollouts
     if config.rewards is None or len(config.rewards.mean) != len(config.dimensions):
-        raise ValueError(f"rewards: rloo needs a judge of all of {config.dimensions}")
+        raise InputError(f"rewards: rloo needs a judge of all of {config.dimensions}")
     if config.beta <= 0:
-        raise ValueError(f"beta: rloo charges for leaving the reference, got {config.beta}")
+        raise InputError(f"beta: rloo charges for leaving the reference, got {config.beta}")
     if rollouts.max_new_tokens >= config.max_length:
-        raise ValueError(
+        raise InputError(
             f"rollouts.max_new_tokens: {rollouts.max_new_tokens} leaves no room for a prompt "
             f"within max_length {config.max_length}"
         )
@@ -89,7 +90,7 @@ def _prompts_in_order(config: TrainConfig, arguments: RLOOConfig) -> Dataset:
     table = parquet.read_table(config.pairs, columns=["prompt"])
     prompts = list(dict.fromkeys(table["prompt"].to_pylist()))
     if not prompts:
-        raise ValueError(f"{config.pairs}: no prompt to answer")
+        raise InputError(f"{config.pairs}: no prompt to answer")
     generated, group = arguments.generation_batch_size, arguments.num_generations
     assert generated is not None and group is not None  # RLOOConfig has filled them in
     wanted = arguments.max_steps * (generated // group)

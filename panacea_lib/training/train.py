@@ -28,7 +28,7 @@ from panacea_lib.trainers import (
     quiet,
     trainer_device,
 )
-from panacea_lib.training.config import TrainConfig
+from panacea_lib.training.config import TrainConfig, read_config
 from panacea_lib.training.processes import rows_per_process
 from panacea_lib.training.record import check_same_training, record_training
 
@@ -140,15 +140,14 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -m panacea_lib.training.train CONFIG.json OUT_DIR")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    config = TrainConfig.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    out_dir = Path(sys.argv[2])
-    out_dir.mkdir(parents=True, exist_ok=True)
     wish = StopWish()
     wish.hear_signals()
     try:
-        print(json.dumps(train(config, out_dir, stop_wanted=wish.is_wanted).details))
-    except (InputError, NotEnoughMemoryError, TrainingStoppedError) as error:
+        config = read_config(Path(sys.argv[1]))
+        result = train(config, Path(sys.argv[2]), stop_wanted=wish.is_wanted)
+    except (InputError, NotEnoughMemoryError, TrainingStoppedError, FloatingPointError) as error:
         sys.exit(str(error))
+    print(json.dumps(result.details))
 
 
 if __name__ == "__main__":
