@@ -80,16 +80,17 @@ def test_a_job_of_2000_pairs_killed_at_three_random_moments_makes_no_request_twi
 def test_a_job_that_is_ended_takes_in_what_is_in_flight_and_sends_nothing_new(
     gateway, tmp_path, number
 ):
-    job = make_job(tmp_path, gateway.endpoint, lengths(500), in_flight=16)
+    # So many that the job is not done before this process, on a busy machine, has its turn again.
+    job = make_job(tmp_path, gateway.endpoint, lengths(1500), in_flight=16)
     with started_job(job, tmp_path) as process:
         wait_for(lambda: gateway.total() >= 50)
         process.send_signal(number)
         process.wait()
     wait_for(lambda: is_free(job))
     sent = gateway.total()
-    assert 50 <= sent < 1000 and answers(job) == sent, "every request that went out is answered"
+    assert 50 <= sent < 3000 and answers(job) == sent, "every request that went out is answered"
     rows, _ = run_job(job, tmp_path)
-    assert_all_is_there_once(job, rows, gateway, 500)
+    assert_all_is_there_once(job, rows, gateway, 1500)
 
 
 def test_a_job_killed_while_it_waits_to_try_again_tries_no_more(tmp_path):

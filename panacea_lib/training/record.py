@@ -52,6 +52,8 @@ def record_training(config: TrainConfig, out_dir: Path) -> None:
 def _identity(config: TrainConfig) -> dict[str, Any]:
     """All that decides what is trained, as JSON gives it back; of folders their names."""
     told = config.model_dump(mode="json", exclude=_FREE)
+    if config.method != "rloo":
+        told.pop("rewards")  # nobody asks them
     training = told.pop("training")
     training["rows_a_step"] = config.training.batch_size * config.training.accumulation
     told |= {f"training.{name}": value for name, value in training.items()}
