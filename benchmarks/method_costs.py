@@ -133,9 +133,10 @@ HEADER = """\
 ABOUT = f"""\
 A step is an optimiser step of 64 pairs (RLOO: of 128 answers, sampled and judged in it), with its
 data, loss, backward and update. Beside it, in turns, a step of DPO on one plain LoRA of the same
-rank, which is a step of `{THEIRS}`: the first row is that against itself. Rows are the methods of
-[methods.md](methods.md), on its base model and pairs. A ratio is the median of interleaved pairs
-(ABBA, warmed up), its interval the order statistics that hold that median with at least 95 %."""
+rank, which is a step of `{THEIRS}`: its rows, the controls, are that against itself. Rows are
+the methods of [methods.md](methods.md), on its base model and pairs. A ratio is the median of
+interleaved pairs (ABBA, warmed up), its interval the order statistics that hold that median with at
+least 95 %. What the control misses 1 by is the machine's: no smaller difference means anything."""
 
 
 def main() -> None:
