@@ -30,8 +30,8 @@ STAGE_VERSIONS = {
     "preference_labels": 2,
     "reward_models": 2,
     "response_rewards": 1,
-    "panacea_policy": 2,
-    "baseline_policies": 2,
+    "panacea_policy": 3,
+    "baseline_policies": 3,
     "generations": 2,
     "pareto_front": 2,
     "report": 2,
@@ -40,13 +40,6 @@ STAGE_VERSIONS = {
 """All stages, in the order of the chain. Raise a number by hand when the stage's code begins to
 make something else of the same inputs: its products, and all that follow from them, are remade."""
 
-# Numbers of a training that only some methods read.
-_NUMBERS_OF = {
-    "distillation_loss": ("reward_distillation",),
-    "tail_penalty": ("reward_distillation",),
-    "rollouts": ("rloo",),
-    "scalarization": ("dpo", "sft"),
-}
 _AFTER_FRONT = ("report", "champion")
 # Where a data section's data lies; what lies there is in the fingerprint.
 _PLACES = {"path", "dataset", "revision", "subset", "data_dir", "hub_split"}
@@ -139,8 +132,8 @@ def _policy_content(plan: "Plan", method: str) -> dict[str, Any]:
     p = plan.problem
     numbers = p.training_of(method)
     # Neither when it is saved on the way nor another method's numbers change an adapter.
-    others = {name for name, methods in _NUMBERS_OF.items() if numbers.method not in methods}
-    config = numbers.model_dump(mode="json", exclude={"checkpoint_every", *others})
+    apart = {"checkpoint_every", *numbers.of_other_methods}
+    config = numbers.model_dump(mode="json", exclude=apart)
     content = {
         "base": _loaded_base(plan),
         "labels": {name: _labels(plan, name) for name in p.dimension_names},

@@ -70,6 +70,15 @@ class Rollouts(Strict):
     max_new_tokens: Positive = 40
 
 
+# Numbers of a training that only some methods read.
+_NUMBERS_OF: dict[str, tuple[Method, ...]] = {
+    "distillation_loss": ("reward_distillation",),
+    "tail_penalty": ("reward_distillation",),
+    "rollouts": ("rloo",),
+    "scalarization": ("dpo", "sft"),
+}
+
+
 class PolicyTraining(Strict):
     """Panacea fine-tuning; the baselines share its numbers."""
 
@@ -96,6 +105,11 @@ class PolicyTraining(Strict):
     preferences: PreferenceSampling = PreferenceSampling()
     checkpoint_every: Positive = 200
     gradient_checkpointing: bool = False
+
+    @property
+    def of_other_methods(self) -> set[str]:
+        """The fields that this method does not read."""
+        return {name for name, methods in _NUMBERS_OF.items() if self.method not in methods}
 
     @model_validator(mode="after")
     def _check_scalarization(self) -> Self:

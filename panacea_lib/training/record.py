@@ -54,7 +54,8 @@ def _identity(config: TrainConfig) -> dict[str, Any]:
     told = config.model_dump(mode="json", exclude=_FREE)
     if config.method != "rloo":
         told.pop("rewards")  # nobody asks them
-    training = told.pop("training")
+    read = told.pop("training")
+    training = {n: value for n, value in read.items() if n not in config.training.of_other_methods}
     training["rows_a_step"] = config.training.batch_size * config.training.accumulation
     told |= {f"training.{name}": value for name, value in training.items()}
     told["base_model"] = Path(config.base_model).name
